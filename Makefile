@@ -1,0 +1,65 @@
+# `make help` lists the targets. Everything is installed into .venv; nothing is left running.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	  $$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes
+ONCE ?=
+PORT ?= 8000
+DATA_DIR ?= .data
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | while IFS="$$(printf '\t')" read -r t d; do printf '  make %-8s %s\n' "$$t" "$$d"; done
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.13 with venv is needed (Debian: apt-get install python3-venv); set PYTHON=… if it is not on PATH." >&2; exit 1; }
+	@echo "Making $(VENV) with $(PYTHON) …"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(BIN)/python requirements/run.txt pyproject.toml
+	@echo "Installing what the service needs …"
+	@$(PIP) -r requirements/run.txt
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	@echo "Installing what the tests need …"
+	@$(PIP) -r requirements/dev.txt
+	@touch $@
+
+demo: $(VENV)/.run  ## The whole service on this machine: sends for real, breaks things, shows nothing is lost (ONCE=1 stops after the show)
+	@$(BIN)/notifier demo $(if $(ONCE),--once,)
+
+up: $(VENV)/.run  ## Everything on this machine until Ctrl-C (DATA_DIR=.data PORT=8000)
+	@$(BIN)/notifier up --data-dir $(DATA_DIR) --port $(PORT)
+
+test: $(VENV)/.dev  ## Every test, with real PostgreSQL, Valkey and workers
+	@$(BIN)/python -m pytest tests
+
+lint: $(VENV)/.dev  ## ruff, mypy --strict, import rules, file sizes, templates
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/bandit -q -r notifier workers -c pyproject.toml
+	@$(BIN)/python -m tests.rules
+	@$(BIN)/notifier templates check templates
+
+check: lint test  ## What CI runs
+
+faults: $(VENV)/.dev  ## The fault tests: kills, cut wires, lost hints
+	@$(BIN)/python -m pytest tests/faults
+
+bench: $(VENV)/.dev  ## Measure intake and delivery; docs/benchmarks.md explains the figures
+	@$(BIN)/python -m tests.bench
+
+lock: $(BIN)/python  ## Make requirements/*.txt anew from pyproject.toml (needs uv on PATH)
+	@for pair in embedded:run dev:dev; do uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --extra $${pair%%:*} pyproject.toml requirements/build.in -o requirements/$${pair##*:}.txt; done
+
+clean:  ## Remove the environment, caches and local data
+	rm -rf $(VENV) .data build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: help demo up test lint check faults bench lock clean

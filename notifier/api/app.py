@@ -1,0 +1,77 @@
+"""The application: middleware, routers, lifespan, on one screen."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+
+from notifier import bootstrap
+from notifier.api import health, notifications, problems, recipients, templates
+from notifier.api.addresses import AddressCheck
+from notifier.api.auth import Keys
+from notifier.api.houses import House
+from notifier.api.limits import Gate, Rates
+from notifier.settings import Settings
+
+DESCRIPTION = """
+Deliver email, push and desktop notifications. A `202` means: it is stored, and it will be delivered or end with a
+reason you can ask for. Send an `Idempotency-Key` with every POST, and repeat it as often as you need.
+"""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The API of one process. Connections are opened when it starts to serve."""
+    settings = settings or bootstrap.prepare()
+    reception = bootstrap.reception(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await reception.close()
+
+    app = FastAPI(
+        title="Notifier",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        generate_unique_id_function=_operation_id,
+        redoc_url=None,
+    )
+    app.state.house = House(
+        reception.database, reception.catalogue, reception.intake, AddressCheck(settings.webpush_allowed_hosts)
+    )
+    problems.install(app)
+    for room in (notifications, recipients, templates, health):
+        app.include_router(room.router)
+    app.add_middleware(
+        Gate,
+        caller=Keys(reception.database).caller,
+        rates=Rates(per_second=settings.key_rate_per_second, burst=settings.key_rate_burst),
+        body_limit=lambda path: settings.max_batch_body_bytes if path.endswith("/batch") else settings.max_body_bytes,
+    )
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document, with the models that only our own references name, and our problems for theirs."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schemas = document["components"]["schemas"]
+        for model in (problems.Problem, notifications.BatchItem, recipients.RecipientItem):
+            extra = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(extra.pop("$defs", {}))
+            schemas[model.__name__] = extra
+        schemas.pop("HTTPValidationError", None)
+        schemas.pop("ValidationError", None)
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -1,0 +1,30 @@
+"""What routes need of the house, opened once per process by `app`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from notifier.api.addresses import AddressCheck
+from notifier.intake.accept import Intake
+from notifier.store.database import Database
+from notifier.templating import Catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    database: Database
+    catalogue: Catalogue
+    intake: Intake
+    addresses: AddressCheck
+
+
+def _house(request: Request) -> House:
+    house: House = request.app.state.house
+    return house
+
+
+TheHouse = Annotated[House, Depends(_house)]

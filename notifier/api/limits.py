@@ -1,0 +1,150 @@
+"""The gate before every route: who calls, how often, and how large a body.
+
+It runs before a body is read, so that a stranger costs next to nothing. Plain ASGI, because
+Starlette's own middleware class costs more than all of this does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from notifier.api import problems
+from notifier.domain.caller import Caller
+from notifier.domain.errors import BodyTooLarge, BodyTooSlow, NotifierError, RateLimited, UnsupportedMedia
+
+#: Everything below it needs a key.
+GUARDED = "/v1/"
+#: A body must have arrived by then.
+BODY_SECONDS = 30
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_REMEMBERED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a key stands with its rate: what is left of the burst, and in how many seconds it is whole again."""
+
+    allowed: bool
+    limit: int
+    remaining: int
+    reset_seconds: float
+    retry_after: float
+
+
+class Rates:
+    """A token bucket per key, in this process (as GCRA: one number a key, the time at which its bucket is full)."""
+
+    def __init__(self, *, per_second: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._interval = 1 / per_second
+        self._burst = burst
+        self._clock = clock
+        self._full_at: OrderedDict[str, float] = OrderedDict()
+
+    def take(self, key: str) -> Standing:
+        """Take one token for `key`, if there is one."""
+        now = self._clock()
+        full_at = max(now, self._full_at.get(key, now))
+        room = self._burst - (full_at - now) / self._interval
+        allowed = room >= 1 - 1e-9
+        if allowed:
+            full_at += self._interval
+            room -= 1
+            self._full_at[key] = full_at
+            self._full_at.move_to_end(key)
+            while len(self._full_at) > _REMEMBERED:
+                self._full_at.popitem(last=False)
+        wait = 0.0 if allowed else (1 - room) * self._interval
+        return Standing(allowed, self._burst, max(0, int(room)), full_at - now, wait)
+
+
+class Gate:
+    """ASGI middleware: authenticates, counts, and reads bodies no larger than they may be."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        caller: Callable[[str | None], Awaitable[Caller]],
+        rates: Rates,
+        body_limit: Callable[[str], int],
+    ) -> None:
+        self._app = app
+        self._caller = caller
+        self._rates = rates
+        self._body_limit = body_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith(GUARDED):
+            await self._app(scope, receive, send)
+            return
+        standing: Standing | None = None
+
+        async def send_with_rate(message: Message) -> None:
+            if message["type"] == "http.response.start" and standing is not None:
+                headers = MutableHeaders(scope=message)
+                headers["RateLimit-Limit"] = str(standing.limit)
+                headers["RateLimit-Remaining"] = str(standing.remaining)
+                headers["RateLimit-Reset"] = str(math.ceil(standing.reset_seconds))
+            await send(message)
+
+        try:
+            headers = Headers(scope=scope)
+            caller = await self._caller(headers.get("authorization"))
+            scope["notifier.caller"] = caller
+            standing = self._rates.take(caller.key_id)
+            if not standing.allowed:
+                raise RateLimited(retry_after=standing.retry_after)
+            if scope["method"] in _WITH_BODY:
+                receive = await self._body(scope["path"], headers, receive)
+        except NotifierError as error:
+            await problems.response(error)(scope, receive, send_with_rate)
+            return
+        await self._app(scope, receive, send_with_rate)
+
+    async def _body(self, path: str, headers: Headers, receive: Receive) -> Receive:
+        """Read the whole body, within its limits, and return a `receive` that hands it on."""
+        limit = self._body_limit(path)
+        too_large = BodyTooLarge(f"The body is larger than {limit} bytes, which is all that this endpoint takes.")
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise UnsupportedMedia("Content-Encoding is not accepted. Send the body uncompressed.")
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length) > limit:
+            raise too_large
+        parts: list[bytes] = []
+        size = 0
+        last: Message = {"type": "http.disconnect"}
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                more = True
+                while more:
+                    last = await receive()
+                    if last["type"] != "http.request":
+                        break
+                    part = last.get("body", b"")
+                    size += len(part)
+                    if size > limit:
+                        raise too_large
+                    parts.append(part)
+                    more = last.get("more_body", False)
+        except TimeoutError:
+            raise BodyTooSlow(f"The body did not arrive within {BODY_SECONDS} seconds.") from None
+        if size and headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise UnsupportedMedia("The body must be JSON: send Content-Type: application/json.")
+        handed_on = False
+
+        async def replay() -> Message:
+            nonlocal handed_on
+            if not handed_on and last["type"] == "http.request":
+                handed_on = True
+                return {"type": "http.request", "body": b"".join(parts), "more_body": False}
+            return await receive() if last["type"] == "http.request" else last
+
+        return replay

@@ -1,0 +1,243 @@
+"""/v1/notifications: send one or many, look them up, stop them, ask what happened."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+import orjson
+from fastapi import APIRouter, Header, Query, Request
+from pydantic import ConfigDict, Field, StrictFloat, StrictInt, TypeAdapter, ValidationError, model_validator
+from starlette.responses import Response
+
+from notifier.api import answers, problems
+from notifier.api.addresses import Addresses
+from notifier.api.auth import Reads, Sends
+from notifier.api.bodies import Body, Data, JsonRoute, Moment, UserId, line
+from notifier.api.houses import House, TheHouse
+from notifier.api.problems import problems as may
+from notifier.domain.ask import Ask, Idempotency
+from notifier.domain.ask import Request as AskedBy
+from notifier.domain.caller import Caller
+from notifier.domain.delivery import Status
+from notifier.domain.errors import NotifierError
+from notifier.domain.notification import Channel, OnUnknown, Priority
+from notifier.domain.recipient import Recipient
+from notifier.intake import read
+from notifier.intake.accept import Answer
+from notifier.intake.idempotency import fingerprint, parse_key
+
+router = APIRouter(prefix="/v1/notifications", tags=["notifications"], route_class=JsonRoute)
+
+MAX_BATCH = 1000
+#: The longest life of a notification, in seconds.
+MAX_LIFE = 30 * 86_400
+
+
+class To(Addresses):
+    """A recipient of the directory by `id`, or somebody by their addresses."""
+
+    id: UserId | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> To:
+        by_address = self.model_fields_set - {"id"}
+        if self.id is not None and by_address:
+            raise ValueError("give either the id of a recipient or addresses, not both")
+        if self.id is None and not (self.email or self.push_tokens or self.subscriptions):
+            raise ValueError("give the id of a recipient, or an email, push_tokens or subscriptions")
+        return self
+
+
+class NotificationRequest(Body):
+    """One notification to one recipient."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "template": "payment-received",
+                    "recipient": {"id": 42},
+                    "data": {"amount": "12.50", "currency": "EUR"},
+                    "expires_in": 300,
+                    "reference": "order-991",
+                }
+            ]
+        }
+    )
+
+    template: Annotated[str, line(100)]
+    recipient: To
+    channels: list[Channel] | None = Field(None, min_length=1, max_length=10, description="All of the template's.")
+    priority: Priority | None = Field(None, description="The template's.")
+    data: Data = Field(default_factory=dict, description="The template's variables.")
+    expires_in: Annotated[StrictInt | StrictFloat, Field(gt=0, le=MAX_LIFE)] | None = Field(
+        None, description="Seconds from now; the template's if neither this nor expires_at is given."
+    )
+    expires_at: Moment | None = None
+    send_at: Moment | None = None
+    reference: Annotated[str, line(200)] | None = Field(
+        None, description="Your own name for it; lists can be filtered by it."
+    )
+    collapse_key: Annotated[str, line(200)] | None = Field(
+        None, description="A later message with the same key replaces the former."
+    )
+    on_unknown: OnUnknown | None = None
+
+    @model_validator(mode="after")
+    def _one_expiry(self) -> NotificationRequest:
+        if self.expires_in is not None and self.expires_at is not None:
+            raise ValueError("give expires_in or expires_at, not both")
+        return self
+
+
+class BatchItem(NotificationRequest):
+    idempotency_key: Annotated[str, line(255)] | None = None
+
+
+class Batch(Body):
+    """Up to 1000 notifications, each accepted or rejected by itself."""
+
+    notifications: list[dict[str, Any]] = Field(
+        min_length=1, max_length=MAX_BATCH, json_schema_extra={"items": {"$ref": "#/components/schemas/BatchItem"}}
+    )
+
+
+_ITEM: TypeAdapter[BatchItem] = TypeAdapter(BatchItem)
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key", description="The same key and body again: the first answer again. ≤ 255 characters."
+    ),
+]
+
+
+@router.post("", status_code=202, responses=answers.ACCEPTED | may(400, 401, 403, 404, 408, 413, 415, 422, 429, 503))
+async def create_notification(
+    ask: NotificationRequest, request: Request, house: TheHouse, caller: Sends, key: IdempotencyKey = None
+) -> Response:
+    """Accept one notification for delivery: its rows are committed when this answers."""
+    asked = _ask(ask, house)
+    idempotency = await _idempotency(request, "notifications", key)
+    answer = await house.intake.accept(AskedBy(caller, asked, idempotency))
+    return _answer(answer, location=f"/v1/notifications/{answer.body['id']}")
+
+
+@router.post("/batch", status_code=202, responses=answers.BATCH | may(400, 401, 403, 408, 413, 415, 422, 429, 503))
+async def create_notifications(
+    batch: Batch, request: Request, house: TheHouse, caller: Sends, key: IdempotencyKey = None
+) -> Response:
+    """Accept up to 1000 notifications in one transaction; the answer has one result each, in order."""
+    whole = await _idempotency(request, "notifications/batch", key)
+    asked = [_item(item, index, house, caller) for index, item in enumerate(batch.notifications)]
+    answer = await house.intake.accept_batch(asked, service_id=caller.service_id, whole=whole, summary=_summary)
+    return _answer(answer)
+
+
+@router.get("/{id}", responses=answers.NOTIFICATION | may(401, 403, 404, 422, 429, 503))
+async def get_notification(id: UUID, house: TheHouse, caller: Reads) -> Response:
+    """A notification with its deliveries as they stand now."""
+    return answers.json(await read.find(house.database, caller.service_id, id))
+
+
+@router.get("", responses=answers.NOTIFICATIONS | may(401, 403, 422, 429, 503))
+async def list_notifications(
+    house: TheHouse,
+    caller: Reads,
+    reference: Annotated[Annotated[str, line(200)] | None, Query()] = None,
+    recipient_id: Annotated[int | None, Query(ge=0, le=2**63 - 1)] = None,
+    status: Annotated[Status | None, Query(description="Any of its deliveries has this status.")] = None,
+    priority: Annotated[Priority | None, Query()] = None,
+    created_after: Annotated[Moment | None, Query()] = None,
+    limit: Annotated[int, Query(ge=1, le=250)] = 50,
+    cursor: Annotated[UUID | None, Query(description="`next` of the page before.")] = None,
+) -> Response:
+    """A service's notifications, newest first."""
+    found = await read.page(
+        house.database,
+        caller.service_id,
+        limit=limit,
+        before=cursor,
+        reference=reference,
+        recipient_id=recipient_id,
+        status=status,
+        priority=priority,
+        created_after=created_after,
+    )
+    return answers.json(found)
+
+
+@router.post("/{id}/cancel", responses=answers.NOTIFICATION | may(401, 403, 404, 409, 413, 415, 422, 429, 503))
+async def cancel_notification(id: UUID, house: TheHouse, caller: Sends) -> Response:
+    """Stop whatever of it is not yet with a provider."""
+    return answers.json(await read.cancel(house.database, caller.service_id, id))
+
+
+@router.get("/{id}/timeline", responses=answers.TIMELINE | may(401, 403, 404, 422, 429, 503))
+async def get_notification_timeline(id: UUID, house: TheHouse, caller: Reads) -> Response:
+    """Every decision about it with its time: accepted, hinted, claimed, provider called, and what came of it."""
+    return answers.json(await read.timeline(house.database, caller.service_id, id))
+
+
+def _ask(body: NotificationRequest, house: House, *loc: str | int) -> Ask:
+    to: int | Recipient
+    to = (
+        body.recipient.id
+        if body.recipient.id is not None
+        else house.addresses.recipient(body.recipient, *(loc or ("body",)), "recipient")
+    )
+    return Ask(
+        template=body.template,
+        recipient=to,
+        channels=tuple(body.channels) if body.channels else None,
+        priority=body.priority,
+        data=body.data,
+        expires_in=timedelta(seconds=body.expires_in) if body.expires_in is not None else None,
+        expires_at=body.expires_at,
+        send_at=body.send_at,
+        reference=body.reference,
+        collapse_key=body.collapse_key,
+        on_unknown=body.on_unknown,
+    )
+
+
+def _item(raw: dict[str, Any], index: int, house: House, caller: Caller) -> AskedBy | NotifierError:
+    """One item of a batch: it is read by itself, so that a wrong one does not fail the others."""
+    loc = ("body", "notifications", index)
+    try:
+        item = _ITEM.validate_python(raw)
+        key = parse_key(item.idempotency_key)
+        body = {name: value for name, value in raw.items() if name != "idempotency_key"}
+        used = Idempotency("notifications", key, fingerprint(body)) if key else None
+        return AskedBy(caller, _ask(item, house, *loc), used)
+    except ValidationError as error:
+        return problems.invalid(error, loc)
+    except NotifierError as error:
+        return error
+
+
+async def _idempotency(request: Request, route: str, header: str | None) -> Idempotency | None:
+    key = parse_key(header)
+    return Idempotency(route, key, fingerprint(orjson.loads(await request.body()))) if key else None
+
+
+def _summary(results: Any) -> dict[str, Any]:
+    rejected = sum(isinstance(result, NotifierError) for result in results)
+    return {
+        "accepted": len(results) - rejected,
+        "rejected": rejected,
+        "results": [
+            {"error": problems.body_of(result)}
+            if isinstance(result, NotifierError)
+            else {**result.body, "replayed": result.replayed}
+            for result in results
+        ],
+    }
+
+
+def _answer(answer: Answer, *, location: str | None = None) -> Response:
+    headers = {"Location": location} if location else {}
+    if answer.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return answers.json({**answer.body, "replayed": answer.replayed}, 202, headers)

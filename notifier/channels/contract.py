@@ -1,0 +1,47 @@
+"""What a provider must be, and the message it is handed. Fits on a card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from notifier.domain.content import Content
+from notifier.domain.notification import Channel, Priority
+from notifier.domain.outcome import Outcome
+from notifier.domain.recipient import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One attempt of one delivery at one target, rendered.
+
+    `tag` is 32 lower-case hex digits, the same for each attempt of the same delivery (or for each
+    notification with the same collapse key): a provider uses it so that a repeat replaces the
+    first on the screen. `ttl` is the life the message has left; after it, nobody wants it.
+    """
+
+    delivery_id: int
+    attempt: int
+    tag: str
+    target: Target
+    content: Content
+    priority: Priority
+    ttl: timedelta
+
+
+class Provider(Protocol):
+    """Carries the messages of one channel. Knows nothing of rows, queues or retries."""
+
+    name: str
+    channel: Channel
+    #: How many calls it makes well at once; callers hold no more than this in flight.
+    concurrency: int
+
+    async def send(self, message: Message, *, timeout: timedelta) -> Outcome:
+        """Try once. Return what came of it within `timeout`; raise only if our own code is wrong."""
+        ...
+
+    async def close(self) -> None:
+        """Give back connections. The provider is not used afterwards."""
+        ...

@@ -1,0 +1,49 @@
+"""The terminal door: `notifier COMMAND`.
+
+Exit codes: 0 done, 1 failed (one clear line says why), 2 wrong use. Heavy imports wait until a
+command needs them, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from notifier import __version__
+from notifier.cli import keys, run, send, templates
+from notifier.cli.options import DataDir, use
+from notifier.domain.errors import NotifierError
+
+app = typer.Typer(
+    name="notifier",
+    help="Deliver email, push and desktop notifications: urgent at once, millions in bulk, nothing lost or doubled.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(keys.app, name="keys")
+app.add_typer(templates.app, name="templates")
+run.add_to(app)
+send.add_to(app)
+
+
+@app.callback()
+def _start(
+    data_dir: DataDir = None,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"notifier {__version__}")
+        raise typer.Exit
+    use(data_dir)
+
+
+def main() -> None:
+    """Run the command line; every error we know is one line on stderr and exit code 1."""
+    try:
+        app()
+    except NotifierError as error:
+        typer.echo(f"notifier: {error.detail}", err=True)
+        sys.exit(1)

@@ -1,0 +1,103 @@
+"""`notifier doctor`: is everything here that the service needs, and if not, what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from notifier import bootstrap, queues
+from notifier.domain.errors import NotifierError, ServerUnreachable, SettingsInvalid
+from notifier.domain.notification import LANES
+from notifier.settings import Settings
+from notifier.store import database, migrations
+
+#: A clock further off than this is worth mending. (Nothing depends on it: the database's clock decides.)
+CLOCK_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    what: str
+    ok: bool
+    says: str
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Every check, each with one line."""
+    checks: dict[str, Callable[[Settings], Awaitable[str]]] = {
+        "database": _database,
+        "schema": _schema,
+        "clock": _clock,
+        "broker": _broker,
+        "templates": _templates,
+        "providers": _providers,
+    }
+    findings = []
+    for what, check in checks.items():
+        try:
+            findings.append(Finding(what, True, await check(settings)))
+        except NotifierError as error:
+            findings.append(Finding(what, False, error.detail))
+    return findings
+
+
+async def _database(settings: Settings) -> str:
+    db = bootstrap.database(settings, application="doctor")
+    try:
+        await db.ping()
+    except NotifierError as error:
+        raise ServerUnreachable(
+            "PostgreSQL does not answer. Check NOTIFIER_DATABASE_URL, and that the server runs and lets us in."
+        ) from error
+    finally:
+        await db.close()
+    return "PostgreSQL answers"
+
+
+async def _schema(settings: Settings) -> str:
+    try:
+        current = await migrations.is_current(settings.database_url.get_secret_value())
+    except Exception as error:
+        raise ServerUnreachable("unknown, since the database does not answer") from error
+    if not current:
+        raise ServerUnreachable("The schema is not up to date. Run: notifier migrate")
+    return "up to date"
+
+
+async def _clock(settings: Settings) -> str:
+    db = bootstrap.database(settings, application="doctor")
+    try:
+        async with db.transaction() as tx:
+            ahead = time.time() - (await database.now(tx)).timestamp()
+    finally:
+        await db.close()
+    if abs(ahead) > CLOCK_SECONDS:
+        raise SettingsInvalid(f"This machine's clock is {ahead:+.1f} s off the database's. Run an NTP client on both.")
+    return f"{ahead:+.2f} s off the database's"
+
+
+async def _broker(settings: Settings) -> str:
+    publisher = queues.Publisher(queues.celery_app(settings.broker), life=bootstrap.hint_life(settings))
+    depths = [await asyncio.to_thread(publisher.depth, lane) for lane in LANES]
+    if any(depth is None for depth in depths):
+        raise ServerUnreachable(
+            "The broker does not answer. Check NOTIFIER_REDIS_URL (or NOTIFIER_BROKER_URL). Notifications are "
+            "accepted all the same, and sent when it is back."
+        )
+    return f"answers; {sum(depth or 0 for depth in depths)} hints wait"
+
+
+async def _templates(settings: Settings) -> str:
+    catalogue = bootstrap.catalogue(settings)
+    return f"{len(list(catalogue))} templates in {settings.templates_dir}"
+
+
+async def _providers(settings: Settings) -> str:
+    found = bootstrap.providers(settings)
+    for provider in {id(p): p for some in found.values() for p in some}.values():
+        await provider.close()
+    return ", ".join(
+        f"{mode}/{channel}: {'→'.join(p.name for p in some) or 'none'}" for (mode, channel), some in found.items()
+    )

@@ -1,0 +1,187 @@
+"""Commands that run the house or a part of it, and those that look after it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+
+from notifier import bootstrap
+from notifier.cli.options import DataDir, Json, use
+from notifier.domain.errors import ServerUnreachable
+from notifier.settings import PREFIX, Settings, load
+from notifier.store import migrations
+
+Port = Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    for command in (up, demo, api, worker, beat, sandbox, migrate, doctor, settings):
+        app.command()(command)
+
+
+def up(
+    data_dir: Annotated[Path, typer.Option(help="Where everything is kept; it may exist already.")] = Path(".data"),
+    port: Port = 8000,
+) -> None:
+    """Run everything on this machine until Ctrl-C: private PostgreSQL and Valkey, API, pools, beat, sandbox.
+
+    Every NOTIFIER_* that is set wins: with NOTIFIER_DATABASE_URL, say, no private PostgreSQL is started.
+    """
+    from notifier.embedded.up import up as run_up
+
+    run_up(data_dir, port)
+
+
+def demo(
+    data_dir: Annotated[Path | None, typer.Option(help="Keep the demo's data here; a fresh place if unset.")] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Stop after the show; exit 0 if the table holds, else 1.")
+    ] = False,
+    port: Port = 0,
+) -> None:
+    """Run everything on one machine, send for real, break things on purpose, and show that nothing is lost."""
+    from notifier.demo import show
+
+    sys.exit(show(data_dir=data_dir, once=once, port=port))
+
+
+def api(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Port = 8000,
+    data_dir: DataDir = None,
+) -> None:
+    """Serve the HTTP API."""
+    use(data_dir)
+    settings = bootstrap.prepare()
+    bootstrap.catalogue(settings)
+    listener = _listen(host, port)
+
+    import uvicorn
+
+    from notifier.api.app import create_app
+
+    config = uvicorn.Config(
+        create_app(settings),
+        access_log=False,
+        log_config=None,
+        timeout_graceful_shutdown=int(settings.shutdown_grace),
+        timeout_keep_alive=75,
+        server_header=False,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def worker(
+    pool: Annotated[str, typer.Argument(help="urgent, bulk or control")],
+    data_dir: DataDir = None,
+) -> None:
+    """Run the workers of one pool."""
+    if pool not in {"urgent", "bulk", "control"}:
+        raise typer.BadParameter("must be urgent, bulk or control")
+    _become("workers", pool, data_dir=data_dir)
+
+
+def beat(data_dir: DataDir = None) -> None:
+    """Run the clock: it asks for a sweep every second. A second one is harmless."""
+    _become("workers", "beat", data_dir=data_dir)
+
+
+def sandbox(
+    data_dir: Annotated[Path, typer.Option(help="Where the ledger and its keys are kept.")] = Path(".data/sandbox"),
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Port = 8025,
+    smtp_port: Port = 1025,
+) -> None:
+    """Run the fake providers: SES, FCM, Web Push and SMTP, with a ledger, fault scripts and an inbox page."""
+    from notifier.sandbox import run
+
+    run(data_dir=data_dir, host=host, port=port, smtp_port=smtp_port)
+
+
+def migrate(json: Json = False, data_dir: DataDir = None) -> None:
+    """Bring the database's schema up to date. Safe to run twice, and twice at once."""
+    use(data_dir)
+    applied = migrations.main(bootstrap.prepare().database_url.get_secret_value())
+    if json:
+        typer.echo(orjson.dumps({"applied": applied}).decode())
+        return
+    for name in applied:
+        typer.echo(f"applied {name}")
+    if not applied:
+        typer.echo("The schema is up to date.")
+
+
+def doctor(json: Json = False, data_dir: DataDir = None) -> None:
+    """Check database, broker, providers, templates and clocks, and say what to do about each problem."""
+    use(data_dir)
+    from notifier.cli.doctor import examine
+
+    findings = asyncio.run(examine(bootstrap.prepare()))
+    if json:
+        typer.echo(orjson.dumps([{"what": f.what, "ok": f.ok, "says": f.says} for f in findings]).decode())
+    else:
+        for finding in findings:
+            typer.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.what:<12} {finding.says}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def settings(json: Json = False, data_dir: DataDir = None) -> None:
+    """List every setting with its meaning, default and example; what is set here is marked."""
+    use(data_dir)
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        shown = default.get_secret_value() if hasattr(default, "get_secret_value") else default
+        shown = ",".join(shown) if isinstance(shown, tuple) else shown
+        rows.append(
+            {
+                "name": f"{PREFIX}{name.upper()}",
+                "default": None if shown is None else str(shown),
+                "example": str(field.examples[0]) if field.examples else None,
+                "description": field.description,
+                "set": f"{PREFIX}{name.upper()}" in os.environ,
+            }
+        )
+    if json:
+        typer.echo(orjson.dumps(rows).decode())
+    else:
+        for row in rows:
+            typer.echo(f"{row['name']}{' (set)' if row['set'] else ''}")
+            typer.echo(f"    {row['description']} Default: {row['default'] or 'none'}. Example: {row['example']}.")
+        for name, meaning in {
+            "DATA_DIR": "A data directory of `notifier up`; its env file gives what the environment does not.",
+            "SECRETS_DIR": "A folder with one file a setting, named like it in lower case (Kubernetes secrets).",
+        }.items():
+            typer.echo(f"{PREFIX}{name}\n    {meaning}")
+    load()  # says which one is wrong, if any is
+
+
+def _become(*command: str, data_dir: str | None) -> None:
+    """Turn this process into `python -m …`: nothing in `notifier` imports `workers`."""
+    use(data_dir)
+    os.execv(sys.executable, [sys.executable, "-m", *command])  # noqa: S606
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket, or one clear line about why there is none."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ServerUnreachable(
+            f"Cannot listen on {host}:{port} ({error.strerror}). Choose another with --port, or stop what has it."
+        ) from None
+    listener.listen(2048)
+    listener.set_inheritable(True)
+    return listener

@@ -1,0 +1,92 @@
+"""`notifier send`: send one notification from a terminal, through the HTTP API like everybody else."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+import aiohttp
+import orjson
+import typer
+
+from notifier.cli.options import DataDir, Json, use
+from notifier.domain.errors import Invalid, NotifierError, ServerUnreachable
+from notifier.settings import load
+
+
+class Refused(NotifierError):
+    """The API refused the request."""
+
+    code = "refused"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(send)
+
+
+def send(
+    template: Annotated[str, typer.Argument(help="Name of the template.")],
+    to: Annotated[str, typer.Option(help="A recipient's id, or a mail address.")],
+    data: Annotated[str, typer.Option(help="The template's variables, as JSON.")] = "{}",
+    channel: Annotated[list[str] | None, typer.Option(help="May be given several times.")] = None,
+    priority: Annotated[str | None, typer.Option(help="urgent or bulk")] = None,
+    expires_in: Annotated[float | None, typer.Option(help="Seconds.")] = None,
+    idempotency_key: Annotated[str | None, typer.Option(help="The same key again sends nothing again.")] = None,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for what becomes of it; 0 only accepts.")] = 10,
+    key: Annotated[str | None, typer.Option(envvar="NOTIFIER_API_KEY", help="API key.", show_envvar=True)] = None,
+    url: Annotated[str | None, typer.Option(help="Of the API; NOTIFIER_PUBLIC_URL if unset.")] = None,
+    json: Json = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Send one notification and show what became of it. Exit 0: everything that could be sent was."""
+    use(data_dir)
+    if not key:
+        raise Invalid("Give an API key: --key or NOTIFIER_API_KEY. `notifier keys create NAME` makes one.")
+    try:
+        variables = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise Invalid(f'--data is not JSON ({error}). Quote it like this: --data \'{{"amount": "12.50"}}\'') from None
+    body: dict[str, Any] = {
+        "template": template,
+        "recipient": {"id": int(to)} if to.isdecimal() else {"email": to},
+        "data": variables,
+    }
+    body |= {"channels": channel} if channel else {}
+    body |= {"priority": priority} if priority else {}
+    body |= {"expires_in": expires_in} if expires_in else {}
+    shown = asyncio.run(_send(url or load().public_url, key, body, idempotency_key, wait))
+    if json:
+        typer.echo(orjson.dumps(shown).decode())
+    else:
+        typer.echo(f"{shown['id']}  {shown['status']}")
+        for delivery in shown["deliveries"]:
+            typer.echo(f"  {delivery['channel']:<8} {delivery['status']:<10} {delivery.get('reason') or ''}")
+    if any(delivery["status"] in {"failed", "expired", "unknown", "bounced"} for delivery in shown["deliveries"]):
+        raise typer.Exit(1)
+
+
+async def _send(url: str, key: str, body: dict[str, Any], idempotency_key: str | None, wait: float) -> dict[str, Any]:
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    try:
+        async with aiohttp.ClientSession(base_url=url, headers=headers, raise_for_status=False) as session:
+            extra = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+            shown = await _json(session.post("/v1/notifications", data=orjson.dumps(body), headers=extra))
+            give_up = time.monotonic() + wait
+            while wait and shown["status"] == "accepted" and time.monotonic() < give_up:
+                await asyncio.sleep(0.1)
+                shown = await _json(session.get(f"/v1/notifications/{shown['id']}"))
+            return shown
+    except aiohttp.ClientError as error:
+        raise ServerUnreachable(
+            f"The API at {url} does not answer ({type(error).__name__}). Is `notifier up` or `notifier api` running?"
+        ) from None
+
+
+async def _json(asked: Any) -> dict[str, Any]:
+    async with asked as answer:
+        told: dict[str, Any] = orjson.loads(await answer.read())
+        if answer.status >= 400:
+            raise Refused(f"{told.get('code')}: {told.get('detail')}")
+        return told

@@ -1,0 +1,255 @@
+"""Deliver what a hint names: claim → render → send → record, many at once.
+
+A hint's deliveries are claimed a group at a time, each group only when all of it can be called at
+once. Results are recorded in small groups as they come in, so that a worker that dies leaves few
+deliveries of which nobody knows what became.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+from notifier.delivery.send import Attempt, Sender
+from notifier.delivery.slots import Slots
+from notifier.domain import delivery as rules
+from notifier.domain.delivery import Status, Step
+from notifier.domain.errors import Unavailable
+from notifier.domain.notification import LANES, Priority
+from notifier.domain.outcome import Transient, Unknown
+from notifier.domain.recipient import Device, Recipient, Subscription, Target
+from notifier.observe import failpoint, logs, metrics
+from notifier.queues import Hint
+from notifier.store import deliveries, recipients
+from notifier.store.database import Database
+from notifier.store.deliveries import Claim, Record
+from notifier.store.group_commit import GroupCommit
+
+log = logs.get(__name__)
+
+#: Deliveries claimed by one statement at most.
+CLAIM_LIMIT = 50
+#: Hints that may wait in one process for a lane's slots. An urgent one that finds no place is let go (the
+#: sweeper hints it again) rather than hold up the other lanes; a bulk one holds up its worker: that is its pace.
+WAITING = {Priority.URGENT: 500, Priority.BULK: 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long a delivery may be held, and how soon it is tried again."""
+
+    lease: timedelta
+    first_wait: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What is to be written of an attempt, and the addresses (with their service) that turned out to be gone."""
+
+    record: Record
+    gone: tuple[tuple[int, Target], ...] = ()
+
+
+class Deliverer:
+    """Delivers hints in one process, on one event loop."""
+
+    def __init__(self, *, database: Database, sender: Sender, terms: Terms, rng: Random) -> None:
+        self._database = database
+        self._sender = sender
+        self._terms = terms
+        self._rng = rng
+        self._slots = {lane: Slots(sender.concurrency(lane)) for lane in LANES}
+        self._places = {lane: asyncio.Semaphore(WAITING[lane.priority]) for lane in LANES}
+        self._running: set[asyncio.Task[None]] = set()
+        self._recorder: GroupCommit[Result, bool] = GroupCommit(self._record, limit=100, lanes=1)
+        self._stopping = False
+
+    async def admit(self, hint: Hint) -> None:
+        """Take a hint on, and return when the next one may come. What it names is delivered meanwhile."""
+        places = self._places[hint.lane]
+        if self._stopping or (hint.lane.priority is Priority.URGENT and places.locked()):
+            metrics.HINTS_LOST.labels("stopping" if self._stopping else "lane_busy").inc()
+            return
+        await places.acquire()
+        task = asyncio.create_task(self._deliver(hint, places))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def deliver(self, hint: Hint) -> None:
+        """Take a hint on and return when all it names has come to something."""
+        await self.admit(hint)
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def drain(self, *, grace: timedelta) -> None:
+        """Take nothing more on, finish what was begun within `grace`, and record the rest as `unknown`."""
+        self._stopping = True
+        if self._running:
+            await asyncio.wait(self._running, timeout=grace.total_seconds())
+        for task in (left := list(self._running)):
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=2)
+
+    async def _deliver(self, hint: Hint, places: asyncio.Semaphore) -> None:
+        slots = self._slots[hint.lane]
+        size = min(CLAIM_LIMIT, slots.size)
+        groups = []
+        try:
+            for start in range(0, len(hint.ids), size):
+                ids = hint.ids[start : start + size]
+                await slots.take(len(ids))
+                if self._stopping:
+                    slots.give(len(ids))
+                    break
+                groups.append(asyncio.create_task(self._group(hint, ids, slots)))
+        finally:
+            places.release()
+            try:
+                await asyncio.gather(*groups)
+            except asyncio.CancelledError:
+                await asyncio.wait(groups)
+                raise
+
+    async def _group(self, hint: Hint, ids: Sequence[int], slots: Slots) -> None:
+        try:
+            claims, people, now = await self._claim(hint, ids)
+        except BaseException as error:
+            slots.give(len(ids))
+            if not isinstance(error, Unavailable):
+                raise
+            log.warning("database_unavailable", lane=str(hint.lane), count=len(ids))  # the sweeper hints them again
+            return
+        slots.give(len(ids) - len(claims))
+        failpoint.passing("after_claim")
+        await asyncio.gather(*(self._one(hint, claim, people, now, slots) for claim in claims))
+
+    async def _claim(
+        self, hint: Hint, ids: Sequence[int]
+    ) -> tuple[list[Claim], Mapping[tuple[int, int], Recipient], Callable[[], datetime]]:
+        """Claims, the people they go to, and the database's clock as read from this process's steady one."""
+        async with self._database.transaction() as tx:
+            asked = time.monotonic()
+            claims = await deliveries.claim(tx, ids, lane=hint.lane, lease=self._terms.lease)
+            wanted = [(claim.service_id, claim.recipient_id) for claim in claims if claim.recipient_id is not None]
+            people = await recipients.load(tx, wanted) if wanted else {}
+        for claim in claims:
+            metrics.QUEUE_WAIT.labels(str(hint.lane)).observe(
+                max(0.0, (claim.claimed_at - claim.created_at).total_seconds())
+            )
+
+        def now() -> datetime:
+            # Reckoned from before the statement was sent, so that it runs ahead of the database's clock, if
+            # at all: what is alive by it is alive there too.
+            return claims[0].claimed_at + timedelta(seconds=time.monotonic() - asked)
+
+        return claims, people, now
+
+    async def _one(
+        self,
+        hint: Hint,
+        claim: Claim,
+        people: Mapping[tuple[int, int], Recipient],
+        now: Callable[[], datetime],
+        slots: Slots,
+    ) -> None:
+        """Attempt one claimed delivery and record what came of it, whatever that is."""
+        attempt = Attempt(Unknown("worker_stopped"))
+        try:
+            # Nothing may still be under way when the lease ends and somebody else may claim the row.
+            async with asyncio.timeout(self._terms.lease.total_seconds() * 0.8):
+                attempt = await self._sender.attempt(claim, hint.lane, _recipient(claim, people), now)
+        except TimeoutError:
+            attempt = Attempt(Unknown("lease_running_out"))
+        except Exception as error:
+            metrics.ERRORS.labels("deliver", type(error).__name__).inc()
+            log.exception("attempt_raised", delivery_id=claim.id)
+            attempt = Attempt(Unknown(f"worker_error:{type(error).__name__}"))
+        finally:
+            # Also when this task is cancelled (the worker stops): shielded, so that the row learns of it.
+            await asyncio.shield(asyncio.ensure_future(self._finish(hint, claim, attempt, now)))
+            slots.give()
+
+    async def _finish(self, hint: Hint, claim: Claim, attempt: Attempt, now: Callable[[], datetime]) -> None:
+        if attempt.outcome == Transient("expired_before_call"):
+            step = Step(Status.EXPIRED, "expired_before_call", counts=False)
+        else:
+            step = rules.after_attempt(
+                attempt.outcome,
+                claim.standing,
+                now=now(),
+                rng=self._rng,
+                first_wait=self._terms.first_wait,
+                sent_to_some=bool(attempt.sent),
+            )
+        result = Result(
+            Record(
+                claim.id,
+                claim.fence,
+                step,
+                settled=attempt.sent,
+                provider=attempt.provider,
+                provider_message_id=attempt.provider_message_id,
+                detail={
+                    "hinted_at": datetime.fromtimestamp(hint.hinted_at, UTC).isoformat(),
+                    "hinted_by": hint.by,
+                    "claimed_at": claim.claimed_at.isoformat(),
+                    "calls": attempt.calls,
+                },
+            ),
+            gone=tuple((claim.service_id, target) for target in attempt.gone if claim.recipient_id is not None),
+        )
+        try:
+            written = await self._recorder.submit(result)
+        except Unavailable:
+            log.error("result_not_recorded", delivery_id=claim.id, status=step.status)  # its lease ends: `unknown`
+            return
+        if written:
+            metrics.OUTCOMES.labels(str(hint.lane), attempt.provider or "none", step.status).inc()
+        else:
+            metrics.STALE.labels(str(hint.lane)).inc()
+            log.warning("stale_result", delivery_id=claim.id, attempt=claim.attempt, status=step.status)
+
+    async def _record(self, results: Sequence[Result]) -> list[bool]:
+        """Write results; while the database is away, keep trying for as long as a lease may last."""
+        give_up = time.monotonic() + self._terms.lease.total_seconds() / 2
+        while True:
+            try:
+                return await self._write(results)
+            except Unavailable:
+                if time.monotonic() > give_up:
+                    raise
+                await asyncio.sleep(0.2)
+
+    async def _write(self, results: Sequence[Result]) -> list[bool]:
+        gone = [address for result in results for address in result.gone]
+        async with self._database.transaction() as tx:
+            written = await deliveries.record(tx, [result.record for result in results])
+            if tokens := [(service, target.token) for service, target in gone if isinstance(target, Device)]:
+                await recipients.drop_devices(tx, tokens)
+            if endpoints := [(service, t.endpoint) for service, t in gone if isinstance(t, Subscription)]:
+                await recipients.drop_subscriptions(tx, endpoints)
+        return [result.record.id in written for result in results]
+
+
+def _recipient(claim: Claim, people: Mapping[tuple[int, int], Recipient]) -> Recipient | None:
+    if claim.address is not None:
+        return from_address(claim.address)
+    return people.get((claim.service_id, claim.recipient_id)) if claim.recipient_id is not None else None
+
+
+def from_address(address: Mapping[str, Any]) -> Recipient:
+    """The recipient kept with a notification that named addresses instead of an id."""
+    return Recipient(
+        email=address["email"],
+        locale=address["locale"],
+        timezone=address["timezone"],
+        attributes=address["attributes"],
+        devices=tuple(Device(**device) for device in address["devices"]),
+        subscriptions=tuple(Subscription(**subscription) for subscription in address["subscriptions"]),
+    )

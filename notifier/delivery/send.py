@@ -1,0 +1,140 @@
+"""One attempt of one delivery: render it, call its provider for each target, and say what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from notifier.channels.contract import Message, Provider
+from notifier.domain.content import Content
+from notifier.domain.errors import Invalid, TemplateNotFound
+from notifier.domain.notification import Channel, Lane, Mode
+from notifier.domain.outcome import AddressGone, Outcome, Permanent, Sent, Throttled, Transient, Unknown, combine
+from notifier.domain.recipient import Recipient, Target, target_key
+from notifier.observe import failpoint, logs, metrics
+from notifier.store.deliveries import Claim
+from notifier.templating import Catalogue, check_data, render
+
+log = logs.get(__name__)
+
+#: Which providers carry a channel, in order of preference, for each mode.
+Providers = Mapping[tuple[Mode, Channel], Sequence[Provider]]
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What one attempt came to: the outcome, which targets have the message now, which are gone, and every call."""
+
+    outcome: Outcome
+    sent: frozenset[str] = frozenset()
+    gone: tuple[Target, ...] = ()
+    provider: str | None = None
+    provider_message_id: str | None = None
+    calls: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Sender:
+    """Makes attempts. Knows templates and providers; knows nothing of rows that change, leases or retries."""
+
+    def __init__(
+        self, *, catalogue: Catalogue, providers: Providers, timeout: timedelta, extra: Mapping[str, object]
+    ) -> None:
+        self._catalogue = catalogue
+        self._providers = providers
+        self._timeout = timeout
+        self._extra = extra
+
+    def concurrency(self, lane: Lane) -> int:
+        """How many deliveries of `lane` its first provider carries well at once."""
+        return self._providers[Mode.LIVE, lane.channel][0].concurrency
+
+    async def attempt(
+        self, claim: Claim, lane: Lane, recipient: Recipient | None, now: Callable[[], datetime]
+    ) -> Attempt:
+        """Try once at every target that does not have it yet. `now` is the database's clock."""
+        if recipient is None:
+            return Attempt(Permanent("recipient_erased"))
+        targets = [t for t in recipient.targets(lane.channel) if target_key(t) not in claim.settled]
+        if not targets:
+            return Attempt(Permanent("no_address"), sent=claim.settled)
+        try:
+            content = self._render(claim, lane.channel, recipient)
+        except TemplateNotFound:
+            return Attempt(Transient("template_not_found"))  # a newer release's template: leave it to its workers
+        except Invalid as error:
+            log.warning("render_failed", delivery_id=claim.id, reason=error.code)
+            return Attempt(Permanent(error.code))
+        attempt = Attempt(Transient("not_called"))
+        outcomes = await asyncio.gather(*(self._call(claim, lane, target, content, now, attempt) for target in targets))
+        by_target = {target_key(target): outcome for target, outcome in zip(targets, outcomes, strict=True)}
+        attempt.outcome, sent = combine(by_target)
+        attempt.sent = claim.settled | sent
+        attempt.gone = tuple(t for t, o in zip(targets, outcomes, strict=True) if isinstance(o, AddressGone))
+        attempt.provider_message_id = next((o.provider_id for o in outcomes if isinstance(o, Sent)), None)
+        return attempt
+
+    def _render(self, claim: Claim, channel: Channel, recipient: Recipient) -> Content:
+        template = self._catalogue.get(claim.template)
+        data = check_data(template, claim.data)
+        return render(template, channel, data=data, recipient=recipient, locale=recipient.locale, extra=self._extra)
+
+    async def _call(
+        self,
+        claim: Claim,
+        lane: Lane,
+        target: Target,
+        content: Content,
+        now: Callable[[], datetime],
+        attempt: Attempt,
+    ) -> Outcome:
+        """Ask the channel's providers in order until one does more than refuse for the moment."""
+        outcome: Outcome = Transient("no_provider")
+        for provider in self._providers[claim.mode, lane.channel]:
+            at = now()
+            ttl = claim.standing.expires_at - at
+            if ttl <= timedelta(0):
+                return outcome if attempt.calls else Transient("expired_before_call")
+            message = Message(claim.id, claim.attempt, tag_of(claim), target, content, lane.priority, ttl)
+            attempt.provider = provider.name
+            began = time.monotonic()
+            try:
+                outcome = await provider.send(message, timeout=min(self._timeout, ttl))
+            except Exception as error:  # a bug of ours, after which the provider may or may not have the message
+                metrics.ERRORS.labels("provider", type(error).__name__).inc()
+                log.exception("provider_raised", delivery_id=claim.id, provider=provider.name)
+                outcome = Unknown(f"provider_raised:{type(error).__name__}")
+            took = time.monotonic() - began
+            metrics.CALL.labels(provider.name).observe(took)
+            attempt.calls.append(_told(outcome, provider.name, target, at, took))
+            failpoint.passing("after_call")
+            if not isinstance(outcome, Transient | Throttled):
+                return outcome
+        return outcome
+
+
+def tag_of(claim: Claim) -> str:
+    """32 hex digits, the same for every attempt of a delivery, or for all with one collapse key of one recipient."""
+    if claim.collapse_key is None:
+        return claim.notification_id.hex
+    text = f"{claim.service_id}\0{claim.recipient_id}\0{claim.collapse_key}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _told(outcome: Outcome, provider: str, target: Target, at: datetime, took: float) -> dict[str, Any]:
+    """A provider's answer as the timeline tells it: codes, never the address."""
+    told: dict[str, Any] = {
+        "at": at.astimezone(UTC).isoformat(),
+        "provider": provider,
+        "target": target_key(target),
+        "duration_ms": round(took * 1000, 1),
+        "outcome": type(outcome).__name__.lower(),
+        "answer": outcome.reason,
+    }
+    if isinstance(outcome, Sent):
+        return told | {"provider_message_id": outcome.provider_id}
+    return told | {"detail": outcome.detail}

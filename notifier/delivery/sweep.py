@@ -1,0 +1,129 @@
+"""Whatever is due gets its next step: a new hint, expiry, or the end of a lease.
+
+Every wait is a row whose `due_at` has come (a scheduled send, a retry, a lost hint, the lease of a
+worker that died), so this one loop recovers from all of them. Several sweepers at once are
+harmless: each passes over the rows that another holds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+from notifier.domain import delivery as rules
+from notifier.domain.delivery import Status
+from notifier.domain.notification import LANES, Lane, Priority
+from notifier.observe import logs, metrics
+from notifier.queues import HINT_SIZE, Publisher, hints
+from notifier.store import database, deliveries
+from notifier.store.database import Database
+from notifier.store.deliveries import Due
+
+log = logs.get(__name__)
+
+#: Rows given their next step in one transaction.
+BATCH = 1000
+#: Hints that may wait in a lane's queue before the sweeper adds no more: twenty thousand deliveries, some
+#: seconds of work. The rest stays due in the table, where waiting costs nothing.
+QUEUE_ROOM = 200
+#: While a queue is full, its lane is searched for dead rows only so often: that search reads every due row.
+SEARCH_FULL_LANE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """How many deliveries one sweep moved to each status; `queued` are those that were hinted."""
+
+    moved: Mapping[str, int]
+
+
+class Sweeper:
+    """Sweeps all lanes, urgent ones first."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        publisher: Publisher,
+        hint_life: Mapping[Priority, timedelta],
+        first_wait: timedelta,
+        rng: Random,
+    ) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._hint_life = hint_life
+        self._first_wait = first_wait
+        self._rng = rng
+        self._searched: dict[Lane, float] = {}
+
+    async def sweep(self) -> Swept:
+        """Go once through every lane's due rows."""
+        moved: dict[str, int] = {}
+        for lane in LANES:
+            for status, count in (await self._lane(lane)).items():
+                moved[status] = moved.get(status, 0) + count
+                metrics.SWEPT.labels(str(lane), status).inc(count)
+        if moved:
+            log.info("swept", count=sum(moved.values()), status=moved)
+        return Swept(moved)
+
+    async def _lane(self, lane: Lane) -> dict[str, int]:
+        depth = self._publisher.depth(lane)
+        room = 0 if depth is None else max(0, QUEUE_ROOM - depth) * HINT_SIZE
+        if not room:
+            if time.monotonic() - self._searched.get(lane, float("-inf")) < SEARCH_FULL_LANE_SECONDS:
+                return {}
+            self._searched[lane] = time.monotonic()
+        moved: dict[str, int] = {}
+        while True:
+            limit = min(BATCH, room) or BATCH
+            batch = await self._batch(lane, with_hints=room > 0, limit=limit)
+            for status, count in batch.items():
+                moved[status] = moved.get(status, 0) + count
+            if sum(batch.values()) < limit:
+                return moved
+            if room:
+                room -= batch.get(Status.QUEUED, 0)
+                if room <= 0:
+                    return moved
+
+    async def _batch(self, lane: Lane, *, with_hints: bool, limit: int) -> dict[str, int]:
+        """One transaction: lock what is due, decide, write; hints follow the commit."""
+        async with self._database.transaction() as tx:
+            due = await deliveries.due(tx, lane, limit=limit, with_hints=with_hints)
+            if not due:
+                return {}
+            now = await database.now(tx)
+            steps = [
+                (
+                    row,
+                    rules.when_due(
+                        row.standing,
+                        now=now,
+                        rng=self._rng,
+                        hint_life=self._hint_life[lane.priority],
+                        first_wait=self._first_wait,
+                    ),
+                )
+                for row in due
+            ]
+            details = {row.id: _told(row, lane) for row, step in steps if step.status is not Status.QUEUED}
+            await deliveries.step(tx, steps, details=details)
+        ready = [(row.id, lane) for row, step in steps if step.status is Status.QUEUED]
+        self._publisher.publish(hints(ready, by="sweep"))
+        moved: dict[str, int] = {}
+        for _, step in steps:
+            moved[step.status] = moved.get(step.status, 0) + 1
+        return moved
+
+
+def _told(row: Due, lane: Lane) -> dict[str, Any]:
+    """Where a delivery had waited when its time ran out, for the timeline."""
+    told: dict[str, Any] = {"waited_in": row.standing.status, "queue": lane.queue}
+    if row.standing.status is Status.SENDING and row.claimed_at:
+        told["claimed_at"] = row.claimed_at.isoformat()
+    return told

@@ -1,0 +1,162 @@
+"""The states of a delivery, which may follow which, and what decides between them.
+
+Every write of a state in `notifier/store` is guarded by `FOLLOWS`, and both rules here are pure:
+`after_attempt` (a provider has answered, or not) and `when_due` (the row's moment has come).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from random import Random
+
+from notifier.domain import retry
+from notifier.domain.notification import OnUnknown
+from notifier.domain.outcome import AddressGone, Outcome, Permanent, Sent, Throttled, Transient, Unknown
+
+
+class Status(StrEnum):
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    SENDING = "sending"
+    RETRYING = "retrying"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    BOUNCED = "bounced"
+    COMPLAINED = "complained"
+    UNKNOWN = "unknown"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    SUPPRESSED = "suppressed"
+    FAILED = "failed"
+
+
+S = Status
+
+#: The states a delivery may be born in.
+BORN = frozenset({S.SCHEDULED, S.QUEUED, S.SUPPRESSED})
+
+#: Which states may follow which. `sending → queued` hands back what was claimed but never called.
+FOLLOWS: dict[Status, frozenset[Status]] = {
+    S.SCHEDULED: frozenset({S.QUEUED, S.EXPIRED, S.CANCELLED, S.SUPPRESSED}),
+    S.QUEUED: frozenset({S.SENDING, S.EXPIRED, S.CANCELLED, S.SUPPRESSED}),
+    S.SENDING: frozenset({S.SENT, S.RETRYING, S.UNKNOWN, S.FAILED, S.EXPIRED, S.SUPPRESSED, S.QUEUED}),
+    S.RETRYING: frozenset({S.QUEUED, S.EXPIRED, S.CANCELLED, S.SUPPRESSED}),
+    S.UNKNOWN: frozenset({S.SENT, S.QUEUED, S.FAILED, S.DELIVERED, S.BOUNCED, S.COMPLAINED}),
+    S.SENT: frozenset({S.DELIVERED, S.BOUNCED, S.COMPLAINED}),
+    S.DELIVERED: frozenset({S.BOUNCED, S.COMPLAINED}),
+    S.BOUNCED: frozenset({S.COMPLAINED}),
+    S.COMPLAINED: frozenset(),
+    S.EXPIRED: frozenset(),
+    S.CANCELLED: frozenset(),
+    S.SUPPRESSED: frozenset(),
+    S.FAILED: frozenset({S.QUEUED}),
+}
+
+#: Not yet with a provider: still to be cancelled, expired or suppressed.
+WAITING = frozenset({S.SCHEDULED, S.QUEUED, S.RETRYING})
+#: Somebody is still at work on it. `unknown` is not among them: it ends there unless a retry is due.
+UNFINISHED = WAITING | {S.SENDING}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a delivery has come: all that the rules below need to know of it.
+
+    `attempt` counts attempts that were begun (1 = the first), `unknowns` how often its fate has been unknown.
+    """
+
+    status: Status
+    attempt: int
+    max_attempts: int
+    unknowns: int
+    expires_at: datetime
+    on_unknown: OnUnknown
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What becomes of a delivery: its next state, why, and when it is due again (None: never)."""
+
+    status: Status
+    reason: str
+    due_at: datetime | None = None
+    #: False when the attempt must not count (we were told to slow down, or never called).
+    counts: bool = True
+
+
+def after_attempt(
+    outcome: Outcome,
+    standing: Standing,
+    *,
+    now: datetime,
+    rng: Random,
+    first_wait: timedelta = retry.FIRST_WAIT,
+    sent_to_some: bool = False,
+) -> Step:
+    """The step that follows an attempt which came to `outcome`.
+
+    `sent_to_some`: one of the recipient's devices has the message, from this attempt or an earlier
+    one. Then the others are worth a retry, but whatever else comes of them, the recipient was told.
+    """
+    step = _after(outcome, standing, now=now, rng=rng, first_wait=first_wait)
+    if sent_to_some and step.status not in (S.SENT, S.RETRYING):
+        return Step(S.SENT, f"sent_to_some:{step.reason}")
+    return step
+
+
+def _after(outcome: Outcome, standing: Standing, *, now: datetime, rng: Random, first_wait: timedelta) -> Step:
+    match outcome:
+        case Sent(reason=reason):
+            return Step(S.SENT, reason)
+        case Permanent(reason=reason) | AddressGone(reason=reason):
+            return Step(S.FAILED, reason)
+        case Unknown(reason=reason):
+            return _unknown(reason, standing, now=now, rng=rng, first_wait=first_wait)
+        case Transient(reason=reason, retry_after=wait) | Throttled(reason=reason, retry_after=wait):
+            counts = isinstance(outcome, Transient)
+            if counts and standing.attempt >= standing.max_attempts:
+                return Step(S.FAILED, f"attempts_used_up:{reason}")
+            at = retry.next_attempt_at(
+                standing.attempt,
+                now=now,
+                expires_at=standing.expires_at,
+                rng=rng,
+                retry_after=wait,
+                first_wait=first_wait,
+            )
+            if at is None:
+                return Step(S.EXPIRED, f"no_time_to_retry:{reason}")
+            return Step(S.RETRYING, reason, at, counts=counts)
+
+
+def when_due(
+    standing: Standing, *, now: datetime, rng: Random, hint_life: timedelta, first_wait: timedelta = retry.FIRST_WAIT
+) -> Step:
+    """The step of a delivery whose `due_at` has come: hint it again, expire it, or give it up.
+
+    A row found `sending` has outlived its lease: its worker died or hangs, and nobody knows
+    whether the provider has the message.
+    """
+    if standing.status in WAITING:
+        if standing.expires_at <= now:
+            return Step(S.EXPIRED, f"expired_while_{standing.status}")
+        if standing.attempt >= standing.max_attempts:
+            return Step(S.FAILED, "attempts_used_up")
+        return Step(S.QUEUED, "hinted", min(now + hint_life, standing.expires_at))
+    if standing.status is S.SENDING:
+        return _unknown("worker_lost", standing, now=now, rng=rng, first_wait=first_wait)
+    if standing.status is S.UNKNOWN and standing.expires_at > now and standing.attempt < standing.max_attempts:
+        return Step(S.QUEUED, "retry_of_unknown", min(now + hint_life, standing.expires_at))
+    return Step(standing.status, "left_as_it_is")
+
+
+def _unknown(reason: str, standing: Standing, *, now: datetime, rng: Random, first_wait: timedelta) -> Step:
+    """Unknown now; due again only if the policy allows the one retry and it fits before the deadline."""
+    if standing.on_unknown is OnUnknown.HOLD or standing.unknowns > 0 or standing.attempt >= standing.max_attempts:
+        return Step(S.UNKNOWN, reason)
+    at = retry.next_attempt_at(
+        standing.attempt, now=now, expires_at=standing.expires_at, rng=rng, first_wait=first_wait
+    )
+    return Step(S.UNKNOWN, reason, at)

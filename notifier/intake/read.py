@@ -1,0 +1,144 @@
+"""What callers may see and stop of their notifications: one, a page of them, the timeline, cancelling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from notifier.domain.delivery import UNFINISHED, Status
+from notifier.domain.errors import NotFound, TooLate
+from notifier.store import deliveries, notifications
+from notifier.store.database import Database
+from notifier.store.deliveries import DeliveryRow
+from notifier.store.notifications import NotificationRow
+
+#: A notification is what its best delivery is; while one is unfinished it is `accepted`.
+_BEST_FIRST = (
+    Status.DELIVERED,
+    Status.SENT,
+    Status.COMPLAINED,
+    Status.BOUNCED,
+    Status.UNKNOWN,
+    Status.FAILED,
+    Status.EXPIRED,
+    Status.CANCELLED,
+    Status.SUPPRESSED,
+)
+
+
+def overall(statuses: Sequence[Status]) -> str:
+    """The status of a notification whose deliveries have these."""
+    if any(status in UNFINISHED for status in statuses):
+        return "accepted"
+    return next((status for status in _BEST_FIRST if status in statuses), "accepted")
+
+
+async def find(database: Database, service_id: int, id: UUID) -> dict[str, Any]:
+    """The notification as it stands now; NotFound if there is none, or it is another service's."""
+    async with database.transaction() as tx:
+        row = await notifications.find(tx, service_id, id)
+        if row is None:
+            raise NotFound(f"There is no notification {id}, or it belongs to another service.")
+        return _body(row, (await deliveries.of_notifications(tx, [id]))[id])
+
+
+async def page(database: Database, service_id: int, *, limit: int, **filters: Any) -> dict[str, Any]:
+    """A page of notifications, newest first, and the cursor of the next page."""
+    async with database.transaction() as tx:
+        rows = await notifications.page(tx, service_id, limit=limit + 1, **filters)
+        shown = rows[:limit]
+        found = await deliveries.of_notifications(tx, [row.id for row in shown])
+    return {
+        "items": [_body(row, found[row.id]) for row in shown],
+        "next": str(shown[-1].id) if len(rows) > limit else None,
+    }
+
+
+async def cancel(database: Database, service_id: int, id: UUID) -> dict[str, Any]:
+    """Cancel what is not yet with a provider; TooLate when nothing was left to cancel."""
+    async with database.transaction() as tx:
+        if await notifications.find(tx, service_id, id) is None:
+            raise NotFound(f"There is no notification {id}, or it belongs to another service.")
+        cancelled = await deliveries.cancel(tx, service_id, id)
+        rows = (await deliveries.of_notifications(tx, [id]))[id]
+    if not cancelled and not any(row.status == Status.CANCELLED for row in rows):
+        states = ", ".join(sorted({row.status for row in rows}))
+        raise TooLate(f"Nothing was left to cancel: its deliveries are {states}.")
+    return await find(database, service_id, id)
+
+
+async def timeline(database: Database, service_id: int, id: UUID) -> dict[str, Any]:
+    """Every decision about a notification with its time, oldest first."""
+    async with database.transaction() as tx:
+        row = await notifications.find(tx, service_id, id)
+        if row is None:
+            raise NotFound(f"There is no notification {id}, or it belongs to another service.")
+        rows = (await deliveries.of_notifications(tx, [id]))[id]
+        events = await deliveries.events(tx, [delivery.id for delivery in rows])
+    items = [_event(row.created_at, "accepted", None, template=row.template, version=row.template_version)]
+    born_without = [delivery for delivery in rows if delivery.reason == "no_address" and delivery.attempt == 0]
+    items += [
+        _event(row.created_at, "suppressed", delivery.channel, reason="no_address", delivery_id=delivery.id)
+        for delivery in born_without
+        if delivery.status == Status.SUPPRESSED
+    ]
+    for event in events:
+        items += _decisions(event)
+    items.sort(key=lambda item: item["at"])  # stable: decisions of one instant keep their order
+    return {"id": str(id), "status": overall([Status(delivery.status) for delivery in rows]), "items": items}
+
+
+def _decisions(event: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What one row of history tells: an attempt tells of its hint, its claim and each call as well."""
+    channel, detail = event["channel"], dict(event["detail"] or {})
+    shared = {"delivery_id": event["delivery_id"], "attempt": event["attempt"]}
+    items = []
+    if hinted_at := detail.pop("hinted_at", None):
+        items.append(_event(_moment(hinted_at), "hinted", channel, by=detail.pop("hinted_by", None), **shared))
+    if claimed_at := detail.pop("claimed_at", None):
+        items.append(_event(_moment(claimed_at), "claimed", channel, **shared))
+    for call in detail.pop("calls", ()):
+        called_at = _moment(call.pop("at"))
+        items.append(_event(called_at, "provider_called", channel, **shared, **call))
+    items.append(_event(event["at"], event["status_to"], channel, reason=event["reason"], **shared, **detail))
+    return items
+
+
+def _event(at: datetime, what: str, channel: str | None, **rest: Any) -> dict[str, Any]:
+    return {"at": at.isoformat(), "event": what, "channel": channel, **rest}
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _body(row: NotificationRow, rows: Sequence[DeliveryRow]) -> dict[str, Any]:
+    return {
+        "id": str(row.id),
+        "status": overall([Status(delivery.status) for delivery in rows]),
+        "template": row.template,
+        "template_version": row.template_version,
+        "priority": row.priority,
+        "mode": row.mode,
+        "recipient_id": row.recipient_id,
+        "reference": row.reference,
+        "collapse_key": row.collapse_key,
+        "send_at": row.send_at and row.send_at.isoformat(),
+        "created_at": row.created_at.isoformat(),
+        "expires_at": row.expires_at.isoformat(),
+        "deliveries": [
+            {
+                "id": str(delivery.id),
+                "channel": delivery.channel,
+                "status": delivery.status,
+                "reason": delivery.reason,
+                "attempts": delivery.attempt,
+                "provider": delivery.provider,
+                "provider_message_id": delivery.provider_message_id,
+                "updated_at": delivery.updated_at.isoformat(),
+            }
+            for delivery in rows
+        ],
+    }

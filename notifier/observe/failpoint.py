@@ -1,0 +1,32 @@
+"""Named places at which a test can make this process die: `NOTIFIER_FAILPOINT=after_commit:kill`.
+
+Unarmed (always, in production) a failpoint costs one comparison.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+#: Every failpoint, in the order in which a notification passes them.
+NAMES = ("before_commit", "after_commit", "after_claim", "after_call")
+
+_armed: str | None = None
+
+
+def arm(setting: str | None) -> None:
+    """Arm the failpoint of `NAME:kill`; None disarms. ValueError for a name nobody passes."""
+    global _armed
+    if setting is None:
+        _armed = None
+        return
+    name, _, action = setting.partition(":")
+    if name not in NAMES or action != "kill":
+        raise ValueError(f"no failpoint {setting!r}; known are {', '.join(NAMES)}, each with :kill")
+    _armed = name
+
+
+def passing(name: str) -> None:
+    """Die here, as by `kill -9`, if this failpoint is armed."""
+    if _armed == name:
+        os.kill(os.getpid(), signal.SIGKILL)

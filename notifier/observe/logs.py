@@ -1,0 +1,58 @@
+"""Structured logs: one JSON object a line in production, readable lines in development."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+#: Fields a log line may have. Anything else is dropped, so that no address or body slips in by accident.
+ALLOWED = frozenset({
+    "event", "level", "timestamp", "logger", "exception", "error", "request_id", "service_id", "key_id", "method",
+    "route", "status", "duration_ms", "notification_id", "delivery_id", "delivery_ids", "campaign_id", "lane", "queue",
+    "provider", "reason", "attempt", "count", "seconds", "pid", "port", "host", "version", "pool", "name", "setting",
+})  # fmt: skip
+
+
+def _only_allowed(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in event.items() if key in ALLOWED}
+
+
+def configure(*, level: str = "INFO", form: str = "json") -> None:
+    """Set up logging for this process: to stderr, our own events and the libraries' warnings."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    renderer: Any = (
+        structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _only_allowed, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel("WARNING")
+    logging.getLogger("notifier").setLevel(level)
+    logging.getLogger("workers").setLevel(level)
+
+
+def get(name: str) -> structlog.stdlib.BoundLogger:
+    """The logger of a module."""
+    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    return logger

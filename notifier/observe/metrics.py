@@ -1,0 +1,23 @@
+"""Every metric and its name. Labels are lanes, reasons and codes: never an id, an address or a host."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Histogram
+
+#: From 10 ms to an hour: what a queue wait or an end-to-end time may be.
+WAITS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+
+ACCEPTED = Counter("notifier_accepted_total", "Deliveries accepted.", ["lane"])
+HINTS = Counter("notifier_hints_total", "Hints published.", ["lane", "by"])
+HINTS_LOST = Counter("notifier_hints_lost_total", "Hints that could not be published.", ["why"])
+OUTCOMES = Counter(
+    "notifier_outcomes_total", "Attempts by what became of the delivery.", ["lane", "provider", "status"]
+)
+STALE = Counter("notifier_stale_results_total", "Results that came after their lease had ended.", ["lane"])
+SWEPT = Counter("notifier_swept_total", "Deliveries the sweeper moved.", ["lane", "status"])
+QUEUE_WAIT = Histogram("notifier_queue_wait_seconds", "From commit to claim.", ["lane"], buckets=WAITS)
+CALL = Histogram("notifier_provider_call_seconds", "One provider call.", ["provider"], buckets=WAITS)
+GROUP = Histogram(
+    "notifier_intake_group_size", "Requests committed together.", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)
+)
+ERRORS = Counter("notifier_errors_total", "Unexpected errors, by place and type.", ["where", "type"])

@@ -1,0 +1,198 @@
+"""Lanes as queues, the envelope of a hint, and publishing: Celery as producer only.
+
+A hint names deliveries to claim, and nothing more: losing, repeating, delaying or forging one
+changes nothing but latency. So publishing is best effort and never makes a caller wait: it
+happens on a thread of its own, and when the broker is away hints are dropped and counted. The
+sweeper makes new ones.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from celery import Celery
+from kombu import Queue
+from kombu.exceptions import OperationalError
+
+from notifier.domain.notification import LANES, Lane, Priority
+from notifier.observe import logs, metrics
+
+#: Raised when the meaning of a hint changes. A worker leaves envelopes it does not know to a newer one.
+ENVELOPE = 1
+#: Deliveries one hint names at most.
+HINT_SIZE = 100
+CONTROL_QUEUE = "v1.control"
+#: Hints waiting for the publisher at most; beyond that the sweeper will do.
+_WAITING = 10_000
+#: After a failure the broker is left alone for so long, so that a dead one costs one timeout, not one per hint.
+_PAUSE_SECONDS = 1.0
+
+log = logs.get(__name__)
+
+
+class HintNotUnderstood(Exception):
+    """The message is not a hint that this release knows. It is dropped; the sweeper makes another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """Deliveries of one lane that are ready to be claimed. `hinted_at` is the sender's clock, for the timeline only."""
+
+    lane: Lane
+    ids: tuple[int, ...]
+    hinted_at: float
+    by: str
+
+    def message(self) -> dict[str, Any]:
+        """The task's keyword arguments."""
+        return {"v": ENVELOPE, "lane": str(self.lane), "ids": list(self.ids), "at": self.hinted_at, "by": self.by}
+
+    @classmethod
+    def parse(cls, message: Mapping[str, Any]) -> Hint:
+        """Read a message; fields added by a newer release are passed over."""
+        if message.get("v") != ENVELOPE:
+            raise HintNotUnderstood(f"envelope version {message.get('v')!r}")
+        try:
+            ids = tuple(int(id) for id in message["ids"])[:HINT_SIZE]
+            return cls(Lane.parse(message["lane"]), ids, float(message.get("at", 0.0)), str(message.get("by", ""))[:16])
+        except (KeyError, TypeError, ValueError) as error:
+            raise HintNotUnderstood(type(error).__name__) from error
+
+
+def hints(born: Iterable[tuple[int, Lane]], *, by: str) -> list[Hint]:
+    """Hints for deliveries given as (id, lane): by lane, HINT_SIZE to a hint, ids in order, urgent first."""
+    by_lane: dict[Lane, list[int]] = {}
+    for id, lane in born:
+        by_lane.setdefault(lane, []).append(id)
+    at = time.time()
+    return [
+        Hint(lane, tuple(group), at, by)
+        for lane in sorted(by_lane, key=LANES.index)
+        for group in _batched(sorted(by_lane[lane]), HINT_SIZE)
+    ]
+
+
+def celery_app(broker_url: str, **settings: Any) -> Celery:
+    """A Celery application with what producer and worker must agree on."""
+    app = Celery("notifier", set_as_current=False)
+    app.conf.update(
+        broker_url=broker_url.replace("unix://", "redis+socket://", 1),
+        task_serializer="json",
+        accept_content=["json"],
+        result_backend=None,
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        task_queues=[Queue(lane.queue) for lane in LANES] + [Queue(CONTROL_QUEUE)],
+        task_default_queue=CONTROL_QUEUE,
+        task_create_missing_queues=False,
+        # A half-open connection hung a publish for 60 s without these.
+        broker_connection_timeout=2,
+        broker_transport_options={
+            "socket_timeout": 5,
+            "socket_connect_timeout": 2,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "visibility_timeout": 3600,
+            "queue_order_strategy": "priority",
+        },
+        **settings,
+    )
+    return app
+
+
+class Publisher:
+    """Sends hints from a thread of its own. `publish` returns at once, whatever the broker does."""
+
+    def __init__(self, app: Celery, *, life: Mapping[Priority, timedelta]) -> None:
+        self._app = app
+        self._life = life
+        self._waiting: queue.Queue[Hint | None] = queue.Queue(_WAITING)
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._paused_until = 0.0
+
+    def publish(self, hints: Sequence[Hint]) -> None:
+        """Hand hints to the thread. When too many wait already, the rest is dropped, and counted."""
+        self._start()
+        for position, hint in enumerate(hints):
+            try:
+                self._waiting.put_nowait(hint)
+            except queue.Full:
+                metrics.HINTS_LOST.labels("backlog").inc(len(hints) - position)
+                return
+
+    def depth(self, lane: Lane) -> int | None:
+        """Messages waiting in the lane's queue, or None when the broker does not answer."""
+        if time.monotonic() < self._paused_until:
+            return None
+        try:
+            with self._app.connection_for_read() as connection:
+                channel: Any = connection.default_channel
+                return int(channel.queue_declare(queue=lane.queue, passive=True).message_count)
+        except Exception as error:
+            if _is_missing_queue(error):
+                return 0
+            self._failed(error)
+            return None
+
+    def close(self, *, timeout: float = 2.0) -> None:
+        """Publish what still waits, for at most `timeout` seconds, and stop."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._waiting.put(None)
+            thread.join(timeout)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="publisher", daemon=True)
+                self._thread.start()
+
+    def _work(self) -> None:
+        while (hint := self._waiting.get()) is not None:
+            if time.monotonic() < self._paused_until:
+                metrics.HINTS_LOST.labels("broker").inc()
+                continue
+            try:
+                self._send(hint)
+            except Exception as error:  # whatever the broker's client raises, the thread must go on
+                metrics.HINTS_LOST.labels("broker").inc()
+                self._failed(error)
+
+    def _send(self, hint: Hint) -> None:
+        self._app.send_task(
+            "deliver",
+            kwargs=hint.message(),
+            queue=hint.lane.queue,
+            # The sweeper hints the row again at that moment, so that there is about one live hint a row.
+            expires=datetime.fromtimestamp(hint.hinted_at, UTC) + self._life[hint.lane.priority],
+            ignore_result=True,
+            retry=False,
+        )
+        metrics.HINTS.labels(str(hint.lane), hint.by).inc()
+
+    def _failed(self, error: Exception) -> None:
+        self._paused_until = time.monotonic() + _PAUSE_SECONDS
+        log.warning("broker_unreachable", error=type(error).__name__)
+        if isinstance(error, OperationalError | OSError):
+            pool: Any = self._app.pool
+            pool.force_close_all()
+
+
+def _is_missing_queue(error: Exception) -> bool:
+    # A Redis list that is empty does not exist; RabbitMQ answers 404 for a queue nobody declared yet.
+    return getattr(error, "code", None) == 404 or "NOT_FOUND" in str(error) or type(error).__name__ == "ChannelError"
+
+
+def _batched(ids: Sequence[int], size: int) -> Iterator[list[int]]:
+    iterator = iter(ids)
+    while batch := list(islice(iterator, size)):
+        yield batch

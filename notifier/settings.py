@@ -1,0 +1,272 @@
+"""Every setting of the service: its `NOTIFIER_*` name, unit, default and meaning.
+
+Read once per process, by `bootstrap` and the doors. Order: the environment, then files in
+`NOTIFIER_SECRETS_DIR` (one file a setting, as Kubernetes mounts them), then `env` in the data
+directory (`--data-dir` or `NOTIFIER_DATA_DIR`, written by `notifier up`), then the defaults.
+Durations are seconds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from notifier.domain.errors import SettingsInvalid
+
+PREFIX = "NOTIFIER_"
+
+
+def _split(value: object) -> object:
+    """`a, b` → (`a`, `b`); already split values pass."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+EMAIL_PROVIDERS = {"ses", "smtp", "sandbox"}
+PUSH_PROVIDERS = {"fcm", "sandbox"}
+DESKTOP_PROVIDERS = {"webpush", "sandbox"}
+
+
+class Settings(BaseSettings):
+    """Settings of one process. Field names are the environment's names without the prefix."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="ignore", frozen=True, validate_default=True, env_ignore_empty=True
+    )
+
+    # -- the two servers --
+    database_url: SecretStr = Field(
+        SecretStr("postgresql://notifier@127.0.0.1:5432/notifier"),
+        description="PostgreSQL, the truth.",
+        examples=["postgresql://user:password@host:5432/notifier"],
+    )
+    database_pool_size: int = Field(5, ge=1, le=100, description="Connections kept per process.", examples=["5"])
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis or Valkey.",
+        examples=["redis://:password@host:6379/0"],
+    )
+    broker_url: SecretStr | None = Field(
+        None, description="Celery's broker; REDIS_URL when unset.", examples=["redis://host:6379/0"]
+    )
+
+    # -- who carries what --
+    email_providers: Names = Field(("ses",), description="Order is failover.", examples=["ses,smtp"])
+    push_providers: Names = Field(("fcm",), description="Order is failover.", examples=["fcm"])
+    desktop_providers: Names = Field(("webpush",), description="Order is failover.", examples=["webpush"])
+    provider_timeout: float = Field(
+        10.0, gt=0, le=60, description="Seconds one provider call may take in all.", examples=["10"]
+    )
+    ses_region: str = Field("eu-west-1", description="AWS region of SES.", examples=["eu-west-1"])
+    ses_endpoint_url: str | None = Field(
+        None, description="Another endpoint that speaks SES v2.", examples=["http://127.0.0.1:8025"]
+    )
+    ses_sender: str = Field(
+        "Notifier <notifier@example.com>",
+        description="From: of every mail, for SES and SMTP.",
+        examples=["Acme <hello@acme.example>"],
+    )
+    ses_configuration_set: str | None = Field(
+        None, description="SES configuration set, for events.", examples=["notifier"]
+    )
+    ses_access_key_id: str | None = Field(
+        None, description="AWS key; boto3's own chain when unset.", examples=["AKIA…"]
+    )
+    ses_secret_access_key: SecretStr | None = Field(
+        None, description="AWS secret; boto3's own chain when unset.", examples=["…"]
+    )
+    smtp_url: SecretStr | None = Field(
+        None,
+        description="smtp:// (STARTTLS when offered), smtp+starttls:// (required), smtps:// (TLS).",
+        examples=["smtps://user:password@mail.example:465"],
+    )
+    fcm_service_account_file: Path | None = Field(
+        None, description="Google service account, JSON.", examples=["/run/secrets/fcm.json"]
+    )
+    fcm_endpoint_url: str = Field(
+        "https://fcm.googleapis.com", description="Where FCM v1 answers.", examples=["https://fcm.googleapis.com"]
+    )
+    vapid_private_key_file: Path | None = Field(
+        None, description="VAPID private key, PEM (P-256).", examples=["/run/secrets/vapid.pem"]
+    )
+    vapid_subject: str = Field(
+        "mailto:notifier@example.com",
+        description="Contact for push services (RFC 8292 §2.1).",
+        examples=["mailto:ops@acme.example"],
+    )
+    webpush_allowed_hosts: Names = Field(
+        (
+            "fcm.googleapis.com",
+            "updates.push.services.mozilla.com",
+            "*.notify.windows.com",
+            "web.push.apple.com",
+            "*.push.apple.com",
+        ),
+        description="Push hosts a subscription may name, with an optional port; `*.` for subdomains; plain http "
+        "and private addresses only for an entry written http://host:port.",
+        examples=["fcm.googleapis.com,updates.push.services.mozilla.com"],
+    )
+    sandbox_url: str | None = Field(
+        None,
+        description="The sandbox: where test keys' messages go, and the provider named `sandbox`.",
+        examples=["http://127.0.0.1:8025"],
+    )
+
+    # -- what is said --
+    templates_dir: Path = Field(Path("templates"), description="Folder of templates.", examples=["templates"])
+    public_url: str = Field(
+        "http://127.0.0.1:8000",
+        description="Where people reach this service.",
+        examples=["https://notify.acme.example"],
+    )
+    brand: str = Field("Notifier", max_length=60, description="The name people read in messages.", examples=["Acme"])
+    secret_key: SecretStr | None = Field(
+        None, min_length=32, description="Signs links; 32 characters or more.", examples=["(openssl rand -hex 32)"]
+    )
+
+    # -- intake --
+    max_body_bytes: int = Field(1 << 20, ge=1024, description="Largest request body.", examples=["1048576"])
+    max_batch_body_bytes: int = Field(8 << 20, ge=1024, description="Largest body of a batch.", examples=["8388608"])
+    key_rate_per_second: float = Field(
+        2000, gt=0, description="Requests a second each API key may make, per API process.", examples=["2000"]
+    )
+    key_rate_burst: int = Field(4000, ge=1, description="Requests a key may make at once.", examples=["4000"])
+    bulk_backlog_limit: int = Field(
+        1_000_000,
+        ge=1,
+        description="Bulk deliveries waiting beyond which bulk intake answers 429.",
+        examples=["1000000"],
+    )
+    urgent_backlog_limit: int = Field(
+        200_000,
+        ge=1,
+        description="Urgent deliveries waiting beyond which urgent intake answers 429.",
+        examples=["200000"],
+    )
+
+    # -- delivery --
+    max_attempts: int = Field(8, ge=1, le=50, description="Attempts of a delivery at most.", examples=["8"])
+    lease: float = Field(
+        60, gt=0, description="Seconds a worker may hold a delivery; more than PROVIDER_TIMEOUT.", examples=["60"]
+    )
+    retry_first_wait: float = Field(
+        5, gt=0, description="Longest wait after the first failure; it doubles from there.", examples=["5"]
+    )
+    urgent_hint_life: float = Field(
+        5, gt=0, description="Seconds after which an urgent delivery is hinted again.", examples=["5"]
+    )
+    bulk_hint_life: float = Field(
+        30, gt=0, description="Seconds after which a bulk delivery is hinted again.", examples=["30"]
+    )
+    sweep_every: float = Field(1, gt=0, description="Seconds between sweeps.", examples=["1"])
+    shutdown_grace: float = Field(
+        20, gt=0, description="Seconds a stopping worker may take to finish its calls.", examples=["20"]
+    )
+    urgent_concurrency: int = Field(2, ge=1, description="Processes of an urgent worker.", examples=["2"])
+    bulk_concurrency: int = Field(2, ge=1, description="Processes of a bulk worker.", examples=["2"])
+    control_concurrency: int = Field(1, ge=1, description="Processes of a control worker.", examples=["1"])
+    worker_remote_control: bool = Field(
+        False, description="Celery's remote control (needed by Flower).", examples=["false"]
+    )
+
+    # -- the house --
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.", examples=["INFO"])
+    log_format: str = Field("json", description="json, or text for people.", examples=["json"])
+    failpoint: str | None = Field(
+        None, description="For tests: NAME:ACTION, e.g. after_commit:kill.", examples=["after_commit:kill"]
+    )
+
+    @field_validator("email_providers", "push_providers", "desktop_providers")
+    @classmethod
+    def _known_provider(cls, names: tuple[str, ...], info: Any) -> tuple[str, ...]:
+        known = {
+            "email_providers": EMAIL_PROVIDERS,
+            "push_providers": PUSH_PROVIDERS,
+            "desktop_providers": DESKTOP_PROVIDERS,
+        }[info.field_name]
+        if wrong := [name for name in names if name not in known]:
+            raise ValueError(f"unknown provider {wrong[0]!r}; known are {', '.join(sorted(known))}")
+        if not names:
+            raise ValueError("name at least one provider")
+        return names
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, level: str) -> str:
+        if level.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+            raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
+        return level.upper()
+
+    @field_validator("log_format")
+    @classmethod
+    def _known_format(cls, name: str) -> str:
+        if name not in {"json", "text"}:
+            raise ValueError("must be json or text")
+        return name
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgresql(cls, url: SecretStr) -> SecretStr:
+        if not url.get_secret_value().startswith(("postgresql://", "postgres://", "postgresql+asyncpg://")):
+            raise ValueError("must begin with postgresql:// (no other database will do)")
+        return url
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, url: SecretStr) -> SecretStr:
+        if not url.get_secret_value().startswith(
+            ("redis://", "rediss://", "unix://", "redis+socket://", "sentinel://")
+        ):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return url
+
+    @field_validator("lease")
+    @classmethod
+    def _outlives_a_call(cls, lease: float, info: Any) -> float:
+        if lease <= info.data.get("provider_timeout", 0):
+            raise ValueError(
+                f"must be more than NOTIFIER_PROVIDER_TIMEOUT ({info.data['provider_timeout']:g}), "
+                "or a slow call would be taken for a dead worker"
+            )
+        return lease
+
+    @property
+    def broker(self) -> str:
+        return (self.broker_url or self.redis_url).get_secret_value()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 (pydantic-settings calls it with this name)
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, file_secret_settings, dotenv_settings
+
+
+@lru_cache(maxsize=1)
+def load() -> Settings:
+    """The settings of this process; SettingsInvalid names each wrong one, its problem and an example."""
+    data_dir = os.environ.get(f"{PREFIX}DATA_DIR")
+    secrets_dir = os.environ.get(f"{PREFIX}SECRETS_DIR")
+    try:
+        return Settings(_env_file=Path(data_dir) / "env" if data_dir else None, _secrets_dir=secrets_dir or None)
+    except ValidationError as error:
+        raise SettingsInvalid("; ".join(_problems(error))) from None
+
+
+def _problems(error: ValidationError) -> Iterable[str]:
+    for problem in error.errors(include_url=False, include_input=False, include_context=False):
+        name = str(problem["loc"][0]) if problem["loc"] else "?"
+        field = Settings.model_fields.get(name)
+        example = f" (for example {field.examples[0]})" if field and field.examples else ""
+        yield f"{PREFIX}{name.upper()}: {problem['msg'].removeprefix('Value error, ')}{example}"

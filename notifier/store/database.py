@@ -1,0 +1,102 @@
+"""The connection pool, transactions, and whether the database answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import orjson
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from notifier.domain.errors import Unavailable
+
+Connection = AsyncConnection
+
+#: How long a caller waits for a free connection, and the server for a statement, before we say 503.
+POOL_WAIT_SECONDS = 5
+STATEMENT_TIMEOUT_MS = 30_000
+CONNECT_TIMEOUT_SECONDS = 5
+
+_NOW = text("SELECT now()")
+
+#: SQLSTATE classes that mean "the server cannot serve now" rather than "the statement is wrong":
+#: 08 connection, 53 resources (disk full, too many connections), 57 shutdown or cancel, 25006 read-only standby.
+_WEATHER = ("08", "53", "57", "25006")
+
+
+def sqlalchemy_url(url: str) -> str:
+    """`postgresql://…` as everyone writes it → the driver's own scheme."""
+    rest = url.split("://", 1)[1]
+    return f"postgresql+asyncpg://{rest}"
+
+
+class Database:
+    """One pool per process. Every failure to reach the server comes out as `Unavailable`."""
+
+    def __init__(self, url: str, *, pool_size: int = 5, application: str = "notifier") -> None:
+        self.engine: AsyncEngine = create_async_engine(
+            sqlalchemy_url(url),
+            pool_size=pool_size,
+            max_overflow=0,
+            hide_parameters=True,  # they would put addresses into tracebacks
+            pool_timeout=POOL_WAIT_SECONDS,
+            json_serializer=lambda value: orjson.dumps(value).decode(),
+            json_deserializer=orjson.loads,
+            connect_args={
+                "timeout": CONNECT_TIMEOUT_SECONDS,
+                "server_settings": {
+                    "application_name": application,
+                    "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+                    # A worker killed in a transaction must not hold its locks for longer than a sweep or two.
+                    "idle_in_transaction_session_timeout": "10000",
+                    "timezone": "UTC",
+                },
+            },
+        )
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A transaction that commits when the block ends and rolls back when it raises."""
+        try:
+            async with self.engine.begin() as connection:
+                yield connection
+        except Exception as error:
+            if is_weather(error):
+                raise Unavailable(retry_after=2) from error
+            raise
+
+    async def ping(self) -> None:
+        """One round trip; `Unavailable` when the server does not answer."""
+        async with self.transaction() as connection:
+            await connection.execute(_NOW)
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+async def now(connection: Connection) -> datetime:
+    """The database's clock, which is the only one that decides (start of this transaction)."""
+    moment: datetime = (await connection.execute(_NOW)).scalar_one()
+    return moment
+
+
+def is_weather(error: BaseException) -> bool:
+    """Whether an error tells of the server's health rather than of our statement."""
+    if isinstance(error, InterfaceError | OperationalError | PoolTimeout | OSError | asyncio.TimeoutError):
+        return True
+    if isinstance(error, asyncpg.PostgresError):
+        return str(error.sqlstate or "").startswith(_WEATHER)
+    if isinstance(error, asyncpg.InterfaceError):
+        return True
+    if isinstance(error, DBAPIError):
+        cause: Any = error.orig
+        state = str(getattr(cause, "sqlstate", "") or "")
+        return error.connection_invalidated or state.startswith(_WEATHER)
+    return False

@@ -1,0 +1,44 @@
+"""House rules that no linter knows: file sizes, no delay in the broker, no stray paths. `python -m tests.rules`."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+LONGEST = 400
+#: Delays and retries belong into PostgreSQL: an ETA message pins a worker's memory and is delivered twice.
+IN_BROKER = re.compile(r"\b(countdown|eta)=|\bself\.retry\(|autoretry_for|\bchain\(|\bchord\(|result_backend=(?!None)")
+DOWNLOAD = re.compile(r"--(extra-)?index-url|registry *= *.?http|\"resolved\": *\"http")
+#: May name what they forbid.
+EXEMPT = {"tests/rules.py"}
+
+
+def main() -> int:
+    """Print each broken rule with its place; 1 if there is any."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=True
+    )
+    here = str(Path.cwd())
+    broken = []
+    for name in listed.stdout.split():
+        path = Path(name)
+        if name in EXEMPT or not path.is_file() or path.suffix in {".png", ".ico"}:
+            continue
+        lines = path.read_text(errors="replace").splitlines()
+        code = path.suffix == ".py" and "migrations/versions" not in name
+        if code and len(lines) > LONGEST and not any("lines because" in line for line in lines[:12]):
+            broken.append(f"{name}: {len(lines)} lines (at most {LONGEST}, or the reason in the first lines)")
+        for number, line in enumerate(lines, 1):
+            if code and name.startswith(("notifier/", "workers/")) and IN_BROKER.search(line):
+                broken.append(f"{name}:{number}: a delay, retry or result in the broker")
+            if here in line or DOWNLOAD.search(line):
+                broken.append(f"{name}:{number}: a path of this machine or a download address")
+    for problem in broken:
+        print(problem)  # noqa: T201
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

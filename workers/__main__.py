@@ -1,0 +1,57 @@
+"""`python -m workers urgent|bulk|control|beat`: start one pool, or the clock."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from notifier import bootstrap
+from notifier.domain.errors import NotifierError
+
+USAGE = "usage: python -m workers urgent|bulk|control|beat"
+
+
+def main(arguments: list[str]) -> int:
+    """Run until told to stop. 0 stopped, 1 could not start, 2 wrong use."""
+    if len(arguments) != 1 or arguments[0] not in {"urgent", "bulk", "control", "beat"}:
+        print(USAGE, file=sys.stderr)  # noqa: T201
+        return 2
+    role = arguments[0]
+    try:
+        settings = bootstrap.prepare()
+        bootstrap.catalogue(settings)  # every child would fail on them one by one, and be started again for ever
+        bootstrap.providers(settings)
+    except NotifierError as error:
+        print(f"notifier: {error.detail}", file=sys.stderr)  # noqa: T201
+        return 1
+
+    from celery.utils.nodenames import host_format
+
+    from workers.app import app  # reads the settings, which are known to be right only now
+    from workers.pools import pools
+
+    if role == "beat":
+        # Nothing needs to be remembered between runs: a schedule file would only be one more thing to lose.
+        with tempfile.TemporaryDirectory(prefix="notifier-beat-") as folder:
+            app.Beat(schedule=str(Path(folder) / "schedule"), loglevel=settings.log_level, quiet=True).run()
+        return 0
+    pool = pools(settings)[role]
+    worker = app.Worker(
+        queues=list(pool.queues),
+        concurrency=pool.concurrency,
+        hostname=host_format(f"{pool.name}@%h"),
+        pool="prefork",
+        optimization="fair",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=not settings.worker_remote_control,
+        loglevel=settings.log_level,
+        quiet=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

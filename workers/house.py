@@ -1,0 +1,85 @@
+"""The event loop of a worker process, and the house that lives on it.
+
+A Celery prefork child runs one task at a time, but a provider call takes as long as a thousand
+claims. So each child keeps one event loop on a thread of its own: a task hands its hint over and
+returns as soon as the next one may come, and dozens of calls are under way at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from celery import Celery
+
+from notifier import bootstrap
+from notifier.observe import logs
+from notifier.queues import Hint, HintNotUnderstood
+from notifier.settings import Settings
+
+log = logs.get(__name__)
+
+T = TypeVar("T")
+
+
+class House:
+    """One event loop on its own thread, with an open workshop."""
+
+    def __init__(self, settings: Settings, app: Celery) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="house", daemon=True)
+        self._thread.start()
+        self._grace = settings.shutdown_grace
+        self.workshop = self.run(_opened(settings, app))
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` on the loop and wait for its result."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def close(self) -> None:
+        self.run(self.workshop.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+
+
+_house: House | None = None
+
+
+def open(settings: Settings, app: Celery) -> None:
+    """Open this process's house."""
+    global _house
+    _house = House(settings, app)
+    log.info("house_opened", pid=os.getpid())
+
+
+def close() -> None:
+    """Finish what was begun and close the house; nothing happens if none is open."""
+    global _house
+    if _house is not None:
+        house, _house = _house, None
+        house.close()
+        log.info("house_closed", pid=os.getpid())
+
+
+def run(work: Callable[[bootstrap.Workshop], Coroutine[Any, Any, T]]) -> T:
+    """Do `work` in this process's house and return what it returns."""
+    assert _house is not None, "no house is open: tasks run in worker processes only"
+    return _house.run(work(_house.workshop))
+
+
+def admit(message: dict[str, Any]) -> None:
+    """Take a hint on; what it names is delivered while the next message is read already."""
+    try:
+        hint = Hint.parse(message)
+    except HintNotUnderstood as error:
+        # From a newer release, or damaged: its rows stay due, and a worker that knows better will be hinted.
+        log.warning("hint_not_understood", reason=str(error))
+        return
+    run(lambda workshop: workshop.deliverer.admit(hint))
+
+
+async def _opened(settings: Settings, app: Celery) -> bootstrap.Workshop:
+    return bootstrap.workshop(settings, app, pool="worker")

@@ -1,0 +1,19 @@
+"""What beat runs, and how often. Two beats at once are harmless."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from notifier.queues import CONTROL_QUEUE
+from notifier.settings import Settings
+
+
+def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Celery's `beat_schedule`. A sweep that nobody took is worthless once the next ones are due, so it expires."""
+    return {
+        "sweep": {
+            "task": "sweep",
+            "schedule": settings.sweep_every,
+            "options": {"queue": CONTROL_QUEUE, "expires": max(2.0, 2 * settings.sweep_every)},
+        },
+    }

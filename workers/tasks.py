@@ -1,0 +1,20 @@
+"""The tasks. Two lines each: what they do lives in `notifier`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workers import house
+from workers.app import app
+
+
+@app.task(name="deliver")
+def deliver(**hint: Any) -> None:
+    """Deliver what the hint names."""
+    house.admit(hint)
+
+
+@app.task(name="sweep")
+def sweep(**_: Any) -> None:
+    """Give whatever is due its next step."""
+    house.run(lambda workshop: workshop.sweeper.sweep())
