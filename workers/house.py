@@ -14,9 +14,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
 
 from notifier import bootstrap
-from notifier.observe import logs
+from notifier.observe import logs, metrics
 from notifier.queues import Hint, HintNotUnderstood
 from notifier.settings import Settings
 
@@ -37,7 +38,12 @@ class House:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` on the loop and wait for its result."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # a task that ran into its time limit leaves nothing behind on the loop
+            raise
 
     def close(self) -> None:
         self.run(self.workshop.close())
@@ -78,7 +84,11 @@ def admit(message: dict[str, Any]) -> None:
         # From a newer release, or damaged: its rows stay due, and a worker that knows better will be hinted.
         log.warning("hint_not_understood", reason=str(error))
         return
-    run(lambda workshop: workshop.deliverer.admit(hint))
+    try:
+        run(lambda workshop: workshop.deliverer.admit(hint))
+    except SoftTimeLimitExceeded:
+        # The lane has been full for all that time. The hint is let go; the sweeper makes another.
+        metrics.HINTS_LOST.labels("lane_busy").inc()
 
 
 async def _opened(settings: Settings, app: Celery) -> bootstrap.Workshop:

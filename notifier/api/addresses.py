@@ -9,6 +9,7 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator, Field, StrictInt, StrictStr, StringConstraints
 
 from notifier.api.bodies import Body, Data, line
+from notifier.channels.desktop.endpoint import read_allowed_hosts
 from notifier.channels.desktop.webpush import check_endpoint, validate_subscription
 from notifier.channels.email.address import check_email
 from notifier.domain.errors import AddressInvalid, FieldProblem
@@ -71,6 +72,7 @@ class AddressCheck:
     """Checks addresses against what the providers take and where we may connect to."""
 
     def __init__(self, allowed_hosts: Sequence[str]) -> None:
+        read_allowed_hosts(tuple(allowed_hosts))  # a malformed entry is found at start, not at the first subscription
         self._allowed_hosts = tuple(allowed_hosts)
 
     def email(self, address: str | None, *loc: str | int) -> str | None:

@@ -66,10 +66,9 @@ def api(
 
     import uvicorn
 
-    from notifier.api.app import create_app
-
     config = uvicorn.Config(
-        create_app(settings),
+        "notifier.api.app:create_app",  # by name: the doors do not import each other
+        factory=True,
         access_log=False,
         log_config=None,
         timeout_graceful_shutdown=int(settings.shutdown_grace),

@@ -15,13 +15,13 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
-from notifier.delivery.send import Attempt, Sender
+from notifier.delivery.send import EXPIRED, Attempt, Ready, Sender
 from notifier.delivery.slots import Slots
 from notifier.domain import delivery as rules
 from notifier.domain.delivery import Status, Step
 from notifier.domain.errors import Unavailable
 from notifier.domain.notification import LANES, Priority
-from notifier.domain.outcome import Transient, Unknown
+from notifier.domain.outcome import Unknown
 from notifier.domain.recipient import Device, Recipient, Subscription, Target
 from notifier.observe import failpoint, logs, metrics
 from notifier.queues import Hint
@@ -32,8 +32,8 @@ from notifier.store.group_commit import GroupCommit
 
 log = logs.get(__name__)
 
-#: Deliveries claimed by one statement at most.
-CLAIM_LIMIT = 50
+#: Deliveries claimed by one statement at most, and called right after.
+CLAIM_LIMIT = 32
 #: Hints that may wait in one process for a lane's slots. An urgent one that finds no place is let go (the
 #: sweeper hints it again) rather than hold up the other lanes; a bulk one holds up its worker: that is its pace.
 WAITING = {Priority.URGENT: 500, Priority.BULK: 1}
@@ -117,17 +117,27 @@ class Deliverer:
                 raise
 
     async def _group(self, hint: Hint, ids: Sequence[int], slots: Slots) -> None:
+        """Claim, render, and call: three steps of a whole group, so that each costs one statement."""
+        claims: list[Claim] = []
         try:
             claims, people, now = await self._claim(hint, ids)
+            failpoint.passing("after_claim")
+            prepared = [(claim, self._sender.prepare(claim, hint.lane, _recipient(claim, people))) for claim in claims]
+            ready = [claim for claim, plan in prepared if isinstance(plan, Ready)]
+            begun = await self._begin_calls(ready) if ready else set()
         except BaseException as error:
+            # Nobody was called. What was claimed is found by its lease; what was not, by the sweeper.
             slots.give(len(ids))
             if not isinstance(error, Unavailable):
                 raise
-            log.warning("database_unavailable", lane=str(hint.lane), count=len(ids))  # the sweeper hints them again
+            log.warning("database_unavailable", lane=str(hint.lane), count=len(ids))
             return
         slots.give(len(ids) - len(claims))
-        failpoint.passing("after_claim")
-        await asyncio.gather(*(self._one(hint, claim, people, now, slots) for claim in claims))
+        await asyncio.gather(*(self._one(hint, claim, plan, claim.id in begun, now, slots) for claim, plan in prepared))
+
+    async def _begin_calls(self, claims: Sequence[Claim]) -> set[int]:
+        async with self._database.transaction() as tx:
+            return await deliveries.begin_calls(tx, claims)
 
     async def _claim(
         self, hint: Hint, ids: Sequence[int]
@@ -154,16 +164,22 @@ class Deliverer:
         self,
         hint: Hint,
         claim: Claim,
-        people: Mapping[tuple[int, int], Recipient],
+        plan: Attempt | Ready,
+        is_begun: bool,
         now: Callable[[], datetime],
         slots: Slots,
     ) -> None:
-        """Attempt one claimed delivery and record what came of it, whatever that is."""
+        """Call the provider for one claimed delivery and record what came of it, whatever that is."""
         attempt = Attempt(Unknown("worker_stopped"))
         try:
-            # Nothing may still be under way when the lease ends and somebody else may claim the row.
-            async with asyncio.timeout(self._terms.lease.total_seconds() * 0.8):
-                attempt = await self._sender.attempt(claim, hint.lane, _recipient(claim, people), now)
+            if isinstance(plan, Attempt):
+                attempt = plan
+            elif not is_begun:
+                attempt = Attempt(EXPIRED)
+            else:
+                # Nothing may still be under way when the lease ends and somebody else may claim the row.
+                async with asyncio.timeout(self._terms.lease.total_seconds() * 0.8):
+                    attempt = await self._sender.call(plan, now)
         except TimeoutError:
             attempt = Attempt(Unknown("lease_running_out"))
         except Exception as error:
@@ -176,8 +192,9 @@ class Deliverer:
             slots.give()
 
     async def _finish(self, hint: Hint, claim: Claim, attempt: Attempt, now: Callable[[], datetime]) -> None:
-        if attempt.outcome == Transient("expired_before_call"):
-            step = Step(Status.EXPIRED, "expired_before_call", counts=False)
+        if attempt.outcome == EXPIRED:
+            # If it is not expired but no longer ours, the fence lets nothing of this be written.
+            step = Step(Status.EXPIRED, EXPIRED.reason, counts=False)
         else:
             step = rules.after_attempt(
                 attempt.outcome,

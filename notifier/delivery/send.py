@@ -26,6 +26,10 @@ log = logs.get(__name__)
 Providers = Mapping[tuple[Mode, Channel], Sequence[Provider]]
 
 
+#: The outcome of an attempt that came too late to make a call.
+EXPIRED = Transient("expired_before_call")
+
+
 @dataclass(slots=True)
 class Attempt:
     """What one attempt came to: the outcome, which targets have the message now, which are gone, and every call."""
@@ -36,6 +40,16 @@ class Attempt:
     provider: str | None = None
     provider_message_id: str | None = None
     calls: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A delivery that only needs its provider to be called."""
+
+    claim: Claim
+    lane: Lane
+    targets: tuple[Target, ...]
+    content: Content
 
 
 class Sender:
@@ -53,28 +67,29 @@ class Sender:
         """How many deliveries of `lane` its first provider carries well at once."""
         return self._providers[Mode.LIVE, lane.channel][0].concurrency
 
-    async def attempt(
-        self, claim: Claim, lane: Lane, recipient: Recipient | None, now: Callable[[], datetime]
-    ) -> Attempt:
-        """Try once at every target that does not have it yet. `now` is the database's clock."""
+    def prepare(self, claim: Claim, lane: Lane, recipient: Recipient | None) -> Attempt | Ready:
+        """Render a delivery for every target that does not have it yet, or say why it cannot be sent."""
         if recipient is None:
             return Attempt(Permanent("recipient_erased"))
-        targets = [t for t in recipient.targets(lane.channel) if target_key(t) not in claim.settled]
+        targets = tuple(t for t in recipient.targets(lane.channel) if target_key(t) not in claim.settled)
         if not targets:
             return Attempt(Permanent("no_address"), sent=claim.settled)
         try:
-            content = self._render(claim, lane.channel, recipient)
+            return Ready(claim, lane, targets, self._render(claim, lane.channel, recipient))
         except TemplateNotFound:
             return Attempt(Transient("template_not_found"))  # a newer release's template: leave it to its workers
         except Invalid as error:
             log.warning("render_failed", delivery_id=claim.id, reason=error.code)
-            return Attempt(Permanent(error.code))
+            return Attempt(Permanent(error.code), sent=claim.settled)
+
+    async def call(self, ready: Ready, now: Callable[[], datetime]) -> Attempt:
+        """Call the provider once for each target. `now` is the database's clock."""
         attempt = Attempt(Transient("not_called"))
-        outcomes = await asyncio.gather(*(self._call(claim, lane, target, content, now, attempt) for target in targets))
-        by_target = {target_key(target): outcome for target, outcome in zip(targets, outcomes, strict=True)}
+        outcomes = await asyncio.gather(*(self._call(ready, target, now, attempt) for target in ready.targets))
+        by_target = {target_key(target): outcome for target, outcome in zip(ready.targets, outcomes, strict=True)}
         attempt.outcome, sent = combine(by_target)
-        attempt.sent = claim.settled | sent
-        attempt.gone = tuple(t for t, o in zip(targets, outcomes, strict=True) if isinstance(o, AddressGone))
+        attempt.sent = ready.claim.settled | sent
+        attempt.gone = tuple(t for t, o in zip(ready.targets, outcomes, strict=True) if isinstance(o, AddressGone))
         attempt.provider_message_id = next((o.provider_id for o in outcomes if isinstance(o, Sent)), None)
         return attempt
 
@@ -83,23 +98,16 @@ class Sender:
         data = check_data(template, claim.data)
         return render(template, channel, data=data, recipient=recipient, locale=recipient.locale, extra=self._extra)
 
-    async def _call(
-        self,
-        claim: Claim,
-        lane: Lane,
-        target: Target,
-        content: Content,
-        now: Callable[[], datetime],
-        attempt: Attempt,
-    ) -> Outcome:
+    async def _call(self, ready: Ready, target: Target, now: Callable[[], datetime], attempt: Attempt) -> Outcome:
         """Ask the channel's providers in order until one does more than refuse for the moment."""
+        claim, lane = ready.claim, ready.lane
         outcome: Outcome = Transient("no_provider")
         for provider in self._providers[claim.mode, lane.channel]:
             at = now()
             ttl = claim.standing.expires_at - at
             if ttl <= timedelta(0):
-                return outcome if attempt.calls else Transient("expired_before_call")
-            message = Message(claim.id, claim.attempt, tag_of(claim), target, content, lane.priority, ttl)
+                return outcome if attempt.calls else EXPIRED
+            message = Message(claim.id, claim.attempt, tag_of(claim), target, ready.content, lane.priority, ttl)
             attempt.provider = provider.name
             began = time.monotonic()
             try:

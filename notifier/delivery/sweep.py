@@ -30,6 +30,9 @@ BATCH = 1000
 #: Hints that may wait in a lane's queue before the sweeper adds no more: twenty thousand deliveries, some
 #: seconds of work. The rest stays due in the table, where waiting costs nothing.
 QUEUE_ROOM = 200
+#: A hint may be in a worker's hands for so long. If the queue is empty and a delivery is queued for longer,
+#: its hint was lost (FLUSHALL, a worker killed between BRPOP and its bookkeeping), and it need not wait out its life.
+IN_HAND = timedelta(seconds=1)
 #: While a queue is full, its lane is searched for dead rows only so often: that search reads every due row.
 SEARCH_FULL_LANE_SECONDS = 10.0
 
@@ -81,7 +84,7 @@ class Sweeper:
         moved: dict[str, int] = {}
         while True:
             limit = min(BATCH, room) or BATCH
-            batch = await self._batch(lane, with_hints=room > 0, limit=limit)
+            batch = await self._batch(lane, with_hints=room > 0, limit=limit, is_empty=depth == 0)
             for status, count in batch.items():
                 moved[status] = moved.get(status, 0) + count
             if sum(batch.values()) < limit:
@@ -91,10 +94,11 @@ class Sweeper:
                 if room <= 0:
                     return moved
 
-    async def _batch(self, lane: Lane, *, with_hints: bool, limit: int) -> dict[str, int]:
+    async def _batch(self, lane: Lane, *, with_hints: bool, limit: int, is_empty: bool) -> dict[str, int]:
         """One transaction: lock what is due, decide, write; hints follow the commit."""
+        early = max(timedelta(0), self._hint_life[lane.priority] - IN_HAND) if is_empty else timedelta(0)
         async with self._database.transaction() as tx:
-            due = await deliveries.due(tx, lane, limit=limit, with_hints=with_hints)
+            due = await deliveries.due(tx, lane, limit=limit, with_hints=with_hints, early=early)
             if not due:
                 return {}
             now = await database.now(tx)

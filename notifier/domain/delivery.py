@@ -73,6 +73,8 @@ class Standing:
     unknowns: int
     expires_at: datetime
     on_unknown: OnUnknown
+    #: Whether a provider may have been called in the attempt that is under way.
+    is_called: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,20 +138,27 @@ def when_due(
 ) -> Step:
     """The step of a delivery whose `due_at` has come: hint it again, expire it, or give it up.
 
-    A row found `sending` has outlived its lease: its worker died or hangs, and nobody knows
-    whether the provider has the message.
+    A row found `sending` has outlived its lease: its worker died or hangs. Nobody knows whether the
+    provider has the message, unless the worker had not come as far as calling it.
     """
     if standing.status in WAITING:
-        if standing.expires_at <= now:
-            return Step(S.EXPIRED, f"expired_while_{standing.status}")
-        if standing.attempt >= standing.max_attempts:
-            return Step(S.FAILED, "attempts_used_up")
-        return Step(S.QUEUED, "hinted", min(now + hint_life, standing.expires_at))
+        return _again("hinted", standing, now=now, hint_life=hint_life)
+    if standing.status is S.SENDING and not standing.is_called:
+        return _again("worker_lost_before_call", standing, now=now, hint_life=hint_life)
     if standing.status is S.SENDING:
         return _unknown("worker_lost", standing, now=now, rng=rng, first_wait=first_wait)
     if standing.status is S.UNKNOWN and standing.expires_at > now and standing.attempt < standing.max_attempts:
         return Step(S.QUEUED, "retry_of_unknown", min(now + hint_life, standing.expires_at))
     return Step(standing.status, "left_as_it_is")
+
+
+def _again(reason: str, standing: Standing, *, now: datetime, hint_life: timedelta) -> Step:
+    """Hinted again, if it is still alive and has an attempt left."""
+    if standing.expires_at <= now:
+        return Step(S.EXPIRED, f"expired_while_{standing.status}")
+    if standing.status is S.SENDING and standing.attempt >= standing.max_attempts:
+        return Step(S.FAILED, f"attempts_used_up:{reason}")
+    return Step(S.QUEUED, reason, min(now + hint_life, standing.expires_at))
 
 
 def _unknown(reason: str, standing: Standing, *, now: datetime, rng: Random, first_wait: timedelta) -> Step:

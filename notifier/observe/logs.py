@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
@@ -16,7 +17,7 @@ ALLOWED = frozenset({
 })  # fmt: skip
 
 
-def _only_allowed(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+def _only_allowed(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     return {key: value for key, value in event.items() if key in ALLOWED}
 
 

@@ -127,12 +127,21 @@ CLAIM = text("""
            FOR UPDATE SKIP LOCKED)
     UPDATE deliveries d
        SET status = 'sending', attempt = d.attempt + 1, fence = d.fence + 1,
-           claimed_at = now(), updated_at = now(), due_at = now() + make_interval(secs => :lease_seconds)
+           claimed_at = now(), called_at = NULL, updated_at = now(),
+           due_at = now() + make_interval(secs => :lease_seconds)
       FROM ours, notifications n
      WHERE d.id = ours.id AND n.id = d.notification_id
     RETURNING d.id, d.fence, d.attempt, d.max_attempts, d.unknowns, d.expires_at, d.on_unknown, d.mode, d.settled,
               d.service_id, d.notification_id, n.template, n.data, d.recipient_id, n.address, n.collapse_key,
               d.claimed_at, d.created_at
+""")
+
+# The last look before the providers are called: still ours, and still alive, by the database's clock.
+BEGIN_CALLS = text("""
+    UPDATE deliveries d SET called_at = now()
+      FROM unnest(CAST(:id AS bigint[]), CAST(:fence AS integer[])) AS c(id, fence)
+     WHERE d.id = c.id AND d.fence = c.fence AND d.status = 'sending' AND d.expires_at > now()
+    RETURNING d.id
 """)
 
 # Write what came of attempts, each only if it is still ours (same fence, still `sending`), with one event each.
@@ -163,11 +172,13 @@ RECORD = text("""
     RETURNING delivery_id
 """)
 
-# Whose moment has come in a lane, earliest first. Without room in the queue, only those that need no hint.
+# Whose moment has come in a lane, earliest first. Without room in the queue, only those that need no hint;
+# with an empty queue, queued ones that much early, since no hint of theirs can be there any more.
 DUE = text("""
-    SELECT id, status, attempt, max_attempts, unknowns, expires_at, on_unknown, claimed_at
+    SELECT id, status, attempt, max_attempts, unknowns, expires_at, on_unknown, claimed_at, called_at
       FROM deliveries
-     WHERE priority = :priority AND channel = :channel AND due_at <= now()
+     WHERE priority = :priority AND channel = :channel
+       AND due_at <= now() + make_interval(secs => :early_seconds) AND (due_at <= now() OR status = 'queued')
        AND (:with_hints OR expires_at <= now() OR status = 'sending')
      ORDER BY due_at
      LIMIT :limit
@@ -224,6 +235,9 @@ BACKLOG = text("""
         SELECT 1 FROM deliveries
          WHERE priority = :priority AND due_at <= now() + interval '2 minutes' LIMIT :limit) AS waiting
 """)
+
+
+FATES = text("SELECT id, status, reason FROM deliveries WHERE id > :after ORDER BY id LIMIT :limit")
 
 
 async def insert(db: Connection, rows: Sequence[NewDelivery]) -> list[tuple[int, Status, Lane]]:
@@ -291,6 +305,18 @@ async def claim(db: Connection, ids: Sequence[int], *, lane: Lane, lease: timede
     return sorted(claims, key=lambda claim: claim.id)
 
 
+async def begin_calls(db: Connection, claims: Sequence[Claim]) -> set[int]:
+    """Mark claimed deliveries as about to be called; returns those that may be.
+
+    The others are not ours any more, or have expired since they were claimed. A worker that dies
+    before this has certainly sent nothing.
+    """
+    rows = await db.execute(
+        BEGIN_CALLS, {"id": [claim.id for claim in claims], "fence": [claim.fence for claim in claims]}
+    )
+    return {row.id for row in rows}
+
+
 async def record(db: Connection, records: Sequence[Record]) -> set[int]:
     """Write what came of attempts; returns the ids that were written.
 
@@ -318,14 +344,24 @@ async def record(db: Connection, records: Sequence[Record]) -> set[int]:
     return {row.delivery_id for row in written}
 
 
-async def due(db: Connection, lane: Lane, *, limit: int, with_hints: bool) -> list[Due]:
+async def due(
+    db: Connection, lane: Lane, *, limit: int, with_hints: bool = True, early: timedelta = timedelta(0)
+) -> list[Due]:
     """Lock and return deliveries of `lane` whose `due_at` has come, earliest first.
 
     Rows that another sweeper holds are passed over. `with_hints=False` leaves out those for
-    which there is only a hint to give (the queue is full, or the broker away).
+    which there is only a hint to give (the queue is full, or the broker away). `early` takes in
+    queued ones whose hint would be given again only within that time.
     """
     rows = await db.execute(
-        DUE, {"priority": lane.priority, "channel": lane.channel, "limit": limit, "with_hints": with_hints}
+        DUE,
+        {
+            "priority": lane.priority,
+            "channel": lane.channel,
+            "limit": limit,
+            "with_hints": with_hints,
+            "early_seconds": early.total_seconds(),
+        },
     )
     return [Due(row.id, _standing(row, Status(row.status)), row.claimed_at) for row in rows]
 
@@ -370,6 +406,11 @@ async def events(db: Connection, delivery_ids: Sequence[int]) -> list[Mapping[st
     return [dict(row) for row in (await db.execute(EVENTS, {"ids": list(delivery_ids)})).mappings()]
 
 
+async def fates(db: Connection, *, after: int = 0, limit: int = 10_000) -> list[tuple[int, str, str | None]]:
+    """Id, status and reason of deliveries, in id order: for an audit against a provider's own records."""
+    return [(row.id, row.status, row.reason) for row in await db.execute(FATES, {"after": after, "limit": limit})]
+
+
 async def backlog(db: Connection, priority: str, *, limit: int) -> int:
     """How many deliveries of a priority wait to be sent soon, counted no further than `limit`."""
     return int((await db.execute(BACKLOG, {"priority": priority, "limit": limit})).scalar_one())
@@ -383,4 +424,5 @@ def _standing(row: Any, status: Status) -> Standing:
         unknowns=row.unknowns,
         expires_at=row.expires_at,
         on_unknown=OnUnknown(row.on_unknown),
+        is_called=getattr(row, "called_at", None) is not None,
     )

@@ -171,6 +171,7 @@ deliveries = Table(
     _moment("expires_at"),
     _moment("created_at"),
     _moment("claimed_at", nullable=True),
+    _moment("called_at", nullable=True),  # in the attempt under way: before it, a lost worker has sent nothing
     _moment("updated_at"),
     _one_of("channel", Channel),
     _one_of("priority", Priority),

@@ -31,6 +31,7 @@ def upgrade() -> None:
     sa.Column('expires_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('claimed_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('called_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
     sa.CheckConstraint("channel IN ('email', 'push', 'desktop')", name=op.f('deliveries_channel')),
     sa.CheckConstraint("mode IN ('live', 'test')", name=op.f('deliveries_mode')),

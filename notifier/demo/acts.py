@@ -1,0 +1,220 @@
+"""The acts of the show. Each does one thing through the public doors and says what it saw."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from random import Random
+from typing import Any
+
+import redis.asyncio as redis
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from notifier.demo import people
+from notifier.demo.client import Client
+from notifier.embedded.up import Service
+
+BACKLOG_NOTIFICATIONS = 10_000  # mail and push each: 20,000 deliveries
+URGENT_EVERY_SECONDS = 0.1
+_BATCH = 500
+_SENT = ("sent", "delivered")
+
+
+@dataclass
+class Stage:
+    """What the acts share: who calls, who listens, and what has been seen."""
+
+    client: Client
+    service: Service
+    console: Console
+    rng: Random
+    ids: list[int] = field(default_factory=list)
+    #: Seconds from POST to the provider's receipt.
+    idle: list[float] = field(default_factory=list)
+    busy: list[float] = field(default_factory=list)
+    bulk: list[float] = field(default_factory=list)
+    #: Notifications whose journey is to be timed: id → (when it was posted, where the figure goes).
+    posted: dict[str, tuple[float, list[float]]] = field(default_factory=dict)
+    replays: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    def expect(self, holds: bool, what: str) -> None:
+        """Show a claim with a tick or a cross; a cross fails the demo."""
+        self.console.print(f"  {'[green]✓[/]' if holds else '[red]✗[/]'} {what}")
+        if not holds:
+            self.wrong.append(what)
+
+
+async def meet(stage: Stage) -> None:
+    """10,000 recipients."""
+    stage.ids = people.sample_ids(stage.rng)
+    began = time.monotonic()
+    await people.enrol(stage.client, stage.ids, stage.rng)
+    took = time.monotonic() - began
+    stage.console.print(
+        f"  {len(stage.ids):,} recipients, ids from {stage.ids[0]:,} to {stage.ids[-1]:,}, in {took:.1f} s"
+    )
+
+
+async def one_urgent(stage: Stage) -> None:
+    """One urgent notification over every channel, with its timeline."""
+    told = await _payment(stage, stage.ids[0], channels=["email", "push", "desktop"], reference="demo-urgent")
+    shown = await stage.client.finished(told["id"])
+    told_all = await stage.client.get(f"/v1/notifications/{told['id']}/timeline")
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for title in ("after", "event", "channel", "says"):
+        table.add_column(title, justify="right" if title == "after" else "left")
+    start = _seconds(told_all["items"][0]["at"])
+    for item in told_all["items"]:
+        known = (item.get("provider"), item.get("answer"), item.get("reason"), item.get("template"))
+        says = " ".join(str(part) for part in known if part)
+        if "duration_ms" in item:
+            says += f" ({item['duration_ms']:.0f} ms)"
+        table.add_row(f"{(_seconds(item['at']) - start) * 1000:.0f} ms", item["event"], item["channel"] or "", says)
+    stage.console.print(table)
+    statuses = {delivery["channel"]: delivery["status"] for delivery in shown["deliveries"]}
+    stage.expect(set(statuses.values()) == {"sent"} and len(statuses) == 3, "sent by email, push and desktop")
+
+
+async def idle_latency(stage: Stage) -> None:
+    """Urgent notifications while nothing else is to be done."""
+    for id in stage.rng.sample(stage.ids, 50):
+        await _timed(stage, id, stage.idle)
+        await asyncio.sleep(0.02)
+
+
+async def twice(stage: Stage) -> None:
+    """The same request many times at once: one notification."""
+    asked = [_payment(stage, stage.ids[1], idempotency_key="demo-order-991", channels=["email"]) for _ in range(10)]
+    told = await asyncio.gather(*asked)
+    stage.replays = sum(answer["replayed"] for answer in told)
+    stage.expect(
+        len({answer["id"] for answer in told}) == 1 and stage.replays == 9,
+        f"10 equal requests at once: {len({a['id'] for a in told})} notification, {stage.replays} replays",
+    )
+
+
+async def too_late(stage: Stage) -> None:
+    """A notification that nobody wants any more when workers come back."""
+    pools = [stage.service.stack.child(name).pid for name in ("urgent", "bulk")]
+    for pid in pools:
+        os.killpg(pid, signal.SIGSTOP)
+    try:
+        told = await _payment(stage, stage.ids[2], channels=["email"], expires_in=1, reference="demo-too-late")
+        shown = await stage.client.finished(told["id"])
+    finally:
+        for pid in pools:
+            os.killpg(pid, signal.SIGCONT)
+    [delivery] = shown["deliveries"]
+    calls = await stage.client.sandbox("GET", f"/ledger?delivery_id={delivery['id']}")
+    stage.expect(
+        delivery["status"] == "expired" and not calls["items"],
+        f"workers stopped, life of 1 s: {delivery['status']} ({delivery['reason']}), "
+        f"{len(calls['items'])} provider calls",
+    )
+
+
+async def storm(stage: Stage) -> None:
+    """20,000 bulk deliveries, urgent ones among them; Redis emptied and a worker killed on the way."""
+    before = await _received(stage)
+    posting = asyncio.create_task(_backlog(stage))
+    total = BACKLOG_NOTIFICATIONS * 2 + people.COUNT // people.TABLET_EVERY  # a tablet beside a phone has a message too
+    urgent = 0
+    emptied = killed = False
+    with Progress(
+        TextColumn("  [bold]bulk messages[/]"),
+        BarColumn(bar_width=36),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.description}"),
+        console=stage.console,
+    ) as progress:
+        bar = progress.add_task("", total=total)
+        while not posting.done() or await _unfinished(stage):
+            done = await _received(stage) - before - urgent
+            progress.update(bar, completed=min(done, total), description=f"{urgent} urgent ones sent meanwhile")
+            if not emptied and done > total * 0.25:
+                await _flush(stage)
+                progress.console.print("  [yellow]⚡[/] FLUSHALL: every hint in Redis is gone")
+                emptied = True
+            elif not killed and done > total * 0.5:
+                pid = stage.service.stack.child("bulk").pid
+                os.killpg(pid, signal.SIGKILL)
+                progress.console.print(f"  [yellow]⚡[/] kill -9 {pid}: the bulk workers are gone")
+                killed = True
+            elif done < total * 0.97:
+                await _timed(stage, stage.rng.choice(stage.ids), stage.busy)
+                urgent += 1
+            await asyncio.sleep(URGENT_EVERY_SECONDS)
+        await posting
+        progress.update(bar, completed=min(await _received(stage) - before - urgent, total))
+    stage.expect(
+        emptied and killed, "Redis was emptied and a worker killed, and everything came to an end all the same"
+    )
+
+
+async def _backlog(stage: Stage) -> None:
+    """Post the backlog as a product would: in batches, each notification with a key of its own."""
+    for start in range(0, BACKLOG_NOTIFICATIONS, _BATCH):
+        items = [
+            {
+                "template": "monthly-statement",
+                "recipient": {"id": id},
+                "idempotency_key": f"statement-2026-10-{id}",
+                # A worker that dies in a call leaves a delivery of which nobody knows: do not repeat those.
+                "on_unknown": "hold",
+            }
+            for id in stage.ids[start : start + _BATCH]
+        ]
+        at = time.time()
+        told = await stage.client.post("/v1/notifications/batch", {"notifications": items})
+        assert told["accepted"] == len(items), told
+        for result in told["results"]:
+            stage.posted[result["id"]] = (at, stage.bulk)
+
+
+async def _payment(stage: Stage, id: int, *, idempotency_key: str | None = None, **fields: Any) -> Any:
+    body = {
+        "template": "payment-received",
+        "recipient": {"id": id},
+        "data": {"amount": "12.50", "currency": "EUR"},
+        "priority": "urgent",
+        **fields,
+    }
+    return await stage.client.post("/v1/notifications", body, idempotency_key=idempotency_key)
+
+
+async def _timed(stage: Stage, id: int, into: list[float]) -> None:
+    """Send an urgent mail, wait until it is done, and remember when it was posted."""
+    at = time.time()
+    told = await _payment(stage, id, channels=["email"])
+    stage.posted[told["id"]] = (at, into)
+    await stage.client.finished(told["id"])
+
+
+async def _flush(stage: Stage) -> None:
+    client = redis.Redis.from_url(stage.service.env["NOTIFIER_REDIS_URL"])
+    await client.flushall()
+    await client.aclose()
+
+
+async def _received(stage: Stage) -> int:
+    """How many messages the providers have accepted, each counted once."""
+    return int((await stage.client.sandbox("GET", "/ledger/summary"))["distinct"])
+
+
+async def _unfinished(stage: Stage) -> bool:
+    for status in ("queued", "sending", "retrying"):
+        if (await stage.client.get(f"/v1/notifications?status={status}&limit=1"))["items"]:
+            return True
+    return False
+
+
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()

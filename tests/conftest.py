@@ -1,0 +1,69 @@
+"""Fixtures: private servers once a session; a database, or the whole running service, empty for each test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from notifier.embedded.stack import Stack
+from notifier.store import migrations
+from notifier.store.database import Database
+from tests.running import WORKING, Running
+
+TEMPLATES = Path(__file__).parent.parent / "templates"
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Private PostgreSQL and Valkey. Data need not survive a power cut here, so no fsync."""
+    with Stack(tmp_path_factory.mktemp("stack"), fsync=False) as stack:
+        yield stack
+        stack.erase()
+
+
+@pytest.fixture(scope="session")
+async def store_url(stack: Stack) -> str:
+    """A migrated database of its own for tests that look behind the doors."""
+    url = stack.start_servers().database_url
+    name = "store"
+    connection = await asyncpg.connect(url)
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    store = url.rsplit("/", 1)[0] + f"/{name}"
+    await migrations.migrate(store)
+    return store
+
+
+@pytest.fixture
+async def database(store_url: str) -> AsyncIterator[Database]:
+    """An empty database, as the service opens it."""
+    connection = await asyncpg.connect(store_url)
+    await connection.execute(
+        "TRUNCATE services, api_keys, notifications, deliveries, delivery_events, idempotency, "
+        "recipients, devices, subscriptions CASCADE"
+    )
+    await connection.close()
+    database = Database(store_url, pool_size=5, application="tests")
+    yield database
+    await database.close()
+
+
+@pytest.fixture(scope="session")
+async def whole_service(stack: Stack) -> AsyncIterator[Running]:
+    """The whole service, started once."""
+    running = Running(stack, templates=TEMPLATES)
+    running.prepare()
+    running.start("api", *WORKING)
+    yield running
+    await running.close()
+
+
+@pytest.fixture
+async def running(whole_service: Running) -> Running:
+    """The whole service, every process up, with nothing in it."""
+    whole_service.heal()
+    await whole_service.reset()
+    return whole_service
