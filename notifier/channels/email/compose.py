@@ -99,7 +99,7 @@ def compose(
 
 
 def mail_tag(message: Message) -> str:
-    """What names a delivery in a Message-ID; not the collapse tag alone, since mailboxes drop a second mail of one id."""
+    """What names a delivery in a Message-ID. A collapse key must not: mailboxes drop a second mail of a known id."""
     return f"{message.tag}.{message.delivery_id}"
 
 
