@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import Depends, Security
@@ -50,16 +50,16 @@ class Keys:
         return caller
 
 
-def caller(request: Request, _: Any = Security(_bearer)) -> Caller:
+async def caller(request: Request, _: Any = Security(_bearer)) -> Caller:
     """Whoever sent the request; the gate in `limits` has looked them up already."""
     found: Caller = request.scope["notifier.caller"]
     return found
 
 
-def having(*scopes: Scope) -> Callable[..., Caller]:
+def having(*scopes: Scope) -> Callable[..., Awaitable[Caller]]:
     """A dependency: the caller, who has at least one of `scopes`."""
 
-    def check(known: Annotated[Caller, Depends(caller)]) -> Caller:
+    async def check(known: Annotated[Caller, Depends(caller)]) -> Caller:
         if not any(known.may(scope) for scope in scopes):
             wanted = " or ".join(scopes)
             raise ScopeMissing(

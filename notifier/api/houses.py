@@ -22,7 +22,7 @@ class House:
     addresses: AddressCheck
 
 
-def _house(request: Request) -> House:
+async def _house(request: Request) -> House:
     house: House = request.app.state.house
     return house
 

@@ -1,0 +1,206 @@
+"""What is read from a templates folder, and what is said when it is wrong."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from notifier.domain.errors import TemplateNotFound, TemplatesInvalid
+from notifier.domain.notification import Channel, Priority
+from notifier.templating import load
+from tests.notifier.templating.builders import SHIPPED, a_folder
+
+MAIL = {"email.subject.txt": "s", "email.html": "<p>h</p>", "email.txt": "t"}
+
+
+def _version(folder: Path, name: str = "payment-received") -> str:
+    return load(folder).get(name).version
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """The shipped templates, to be changed."""
+    return shutil.copytree(SHIPPED, tmp_path / "templates")
+
+
+def test_a_template_says_what_its_card_says(tmp_path: Path) -> None:
+    more = """
+        [variables.amount]
+        type = "number"
+        example = "12.50"
+        description = "How much."
+        [variables.plan]
+        from = "attributes.billing.plan"
+        default = "Standard"
+        max_length = 60
+    """
+    template = load(
+        a_folder(tmp_path, MAIL | {"email.subject.de-AT.txt": "s", "email.de-AT.html": "h"}, more=more)
+    ).get("note")
+    assert (template.name, template.title, template.category) == ("note", "A note", "notes")
+    assert (template.priority, template.expires_in) == (Priority.BULK, timedelta(hours=1))
+    assert (template.channels, template.locale, template.locales) == ((Channel.EMAIL,), "en", ("de-at",))
+    amount, plan = template.variables
+    assert (amount.type, amount.required, amount.example, amount.description) == ("number", True, "12.50", "How much.")
+    assert (plan.type, plan.required, plan.default, plan.max_length) == ("string", False, "Standard", 60)
+    assert plan.attribute == ("billing", "plan")
+    assert template.example_data() == {"amount": "12.50"}
+
+
+def test_an_unknown_name_is_answered_with_names_that_are_near() -> None:
+    with pytest.raises(TemplateNotFound, match="Did you mean payment-received"):
+        load(SHIPPED).get("payment-recieved")
+    with pytest.raises(TemplateNotFound, match="There are: monthly-statement, password-reset"):
+        load(SHIPPED).get("\n\x1b[31mxyz" * 50)
+
+
+def test_a_missing_folder_is_named_with_its_setting(tmp_path: Path) -> None:
+    with pytest.raises(TemplatesInvalid, match=r"nowhere: there is no such folder\. NOTIFIER_TEMPLATES_DIR"):
+        load(tmp_path / "nowhere")
+
+
+def test_an_empty_folder_is_an_empty_catalogue(tmp_path: Path) -> None:
+    assert len(load(tmp_path)) == 0
+
+
+@pytest.mark.parametrize(
+    ("card", "problem"),
+    [
+        ("title = ", "is not TOML"),
+        ('channels = ["email"]', "title must be given"),
+        ("titel = 'x'", "titel is not known; did you mean title"),
+    ],
+)
+def test_a_card_that_cannot_be_read_is_named_with_its_problem(tmp_path: Path, card: str, problem: str) -> None:
+    with pytest.raises(TemplatesInvalid, match=problem) as refusal:
+        load(a_folder(tmp_path, MAIL | {"template.toml": card}))
+    assert str(tmp_path / "note" / "template.toml") in refusal.value.detail
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ('priority = "bulk"', 'priority = "high"', "priority must be one of urgent, bulk"),
+        ("expires_in = 3600", "expires_in = 0", "expires_in must be a whole number from 1"),
+        ("expires_in = 3600", "expires_in = true", "expires_in must be"),
+        ("expires_in = 3600", "expires_in = 99999999", "expires_in must be"),
+        ('["email"]', '["fax"]', "channels must list some of email, push, desktop"),
+        ('["email"]', "[]", "channels must list"),
+        ('["email"]', "[[1], {}]", "channels must list"),
+        ('["email"]', '["email"]\nlocale = "xx-nowhere"', "locale 'xx-nowhere' is not known"),
+        ('["email"]', '["email", "push"]', r"push.json: this part is missing"),
+        ('["email"]', '["email"]\nvariables = 5', "variables must be a table"),
+        ('["email"]', '["email"]\n[variables.Amount]', "cannot be a variable's name"),
+        ('["email"]', '["email"]\n[variables.recipient]', "cannot be a variable's name"),
+        ('["email"]', '["email"]\n[variables.a]\ntype = "money"', "variables.a.type must be one of string, number"),
+        (
+            '["email"]',
+            '["email"]\n[variables.a]\ntype = "number"\ndefault = "x"',
+            "variables.a.default must be a number",
+        ),
+        ('["email"]', '["email"]\n[variables.a]\nfrom = "email"', "variables.a.from must name an attribute"),
+        ('["email"]', '["email"]\n[variables.a]\nrequired = true\ndefault = "x"', "variables.a.required must be"),
+        ('["email"]', '["email"]\n[variables.a]\nmax_length = 0', "variables.a.max_length must be"),
+        ('["email"]', '["email"]\n[variables.a]\nmaxlength = 1', "maxlength is not known; did you mean max_length"),
+    ],
+)
+def test_a_wrong_value_in_a_card_is_named(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    folder = a_folder(tmp_path, MAIL)
+    card = folder / "note" / "template.toml"
+    card.write_text(card.read_text().replace(old, new))
+    with pytest.raises(TemplatesInvalid, match=problem):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        ({"email.html": "<p>h</p>"}, r"email.subject.txt: this part is missing"),
+        ({"email.subject.txt": "s"}, r"email.html: this part is missing"),
+        (MAIL | {"email.de.html": "h"}, r"email.subject.de.txt: this part is missing"),
+        (MAIL | {"email.txt": "\n\n{% if %}"}, r"email.txt, line 3: Expected an expression"),
+        (MAIL | {"email.html": "<p>{{ a | shout }}</p>"}, r"email.html, line 1: there is no filter 'shout'"),
+        (MAIL | {"email.txt": "{{ a.upper() }}"}, r"email.txt, line 1: values have no methods here; use a filter"),
+        (
+            MAIL | {"email.subject.xx-nowhere.txt": "s", "email.xx-nowhere.html": "h"},
+            "locale 'xx-nowhere' is not known",
+        ),
+    ],
+)
+def test_a_broken_part_is_named_with_its_line(tmp_path: Path, files: dict[str, str], problem: str) -> None:
+    with pytest.raises(TemplatesInvalid, match=problem):
+        load(a_folder(tmp_path, files))
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "must be an object"),
+        ("[" * 100_000, "nested too deeply|is not JSON"),
+        ('{"title": "t"}', "'body' is missing"),
+        ('{"title": "t", "body": 5}', "every value must be text"),
+        ('{"title": "t", "body": "b", "data": {"a": 1}}', "every value must be text"),
+        (
+            '{"title": "t", "body": "b", "colour": "red"}',
+            "'colour' is not known; known are body, data, image, title, url",
+        ),
+        ('{"title": "t", "body": "{{ a"}', r"push.json: body, line 1"),
+    ],
+)
+def test_a_broken_json_part_is_named_with_its_key(tmp_path: Path, document: str, problem: str) -> None:
+    with pytest.raises(TemplatesInvalid, match=problem) as refusal:
+        load(a_folder(tmp_path, {"push.json": document}, channels='["push"]'))
+    assert "push.json" in refusal.value.detail
+
+
+def test_a_source_that_is_not_text_is_named(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path, MAIL)
+    (folder / "note" / "email.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(TemplatesInvalid, match=r"email.txt: is not UTF-8 text \(byte 3\)"):
+        load(folder)
+
+
+def test_every_broken_template_is_named_at_once(tmp_path: Path) -> None:
+    a_folder(tmp_path, {}, name="one")
+    a_folder(tmp_path, {}, name="two")
+    with pytest.raises(TemplatesInvalid, match=r"one.*two"):
+        load(tmp_path)
+
+
+def test_a_folder_with_an_odd_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TemplatesInvalid, match="a template's name is made of"):
+        load(a_folder(tmp_path, MAIL, name="Odd Name"))
+
+
+def test_the_version_is_twelve_hex_digits_and_the_same_wherever_the_folder_stands(copied: Path) -> None:
+    assert _version(copied) == _version(SHIPPED)
+    assert len(_version(copied)) == 12
+    int(_version(copied), 16)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "payment-received/template.toml",
+        "payment-received/email.html",
+        "payment-received/email.subject.de.txt",
+        "payment-received/push.json",
+        "_layouts/email.html",
+        "_layouts/footer.de.txt",
+    ],
+)
+def test_the_version_changes_with_every_file_it_is_made_of(copied: Path, file: str) -> None:
+    before = _version(copied)
+    (copied / file).write_text((copied / file).read_text() + "\n")
+    assert _version(copied) != before
+
+
+def test_the_version_does_not_change_with_files_of_others(copied: Path) -> None:
+    before = _version(copied)
+    (copied / "password-reset" / "email.txt").write_text("other")
+    (copied / "payment-received" / "README.md").write_text("notes")
+    assert _version(copied) == before
