@@ -34,19 +34,29 @@ class GroupCommit(Generic[Item, Result]):
         self._limit = limit
         self._lanes = lanes
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
-        self._running: set[asyncio.Task[None]] = set()
+        self._active = 0
+        self._tasks: set[asyncio.Task[None]] = set()  # only so that none is collected while it runs
 
     async def submit(self, item: Item) -> Result:
         """Wait until `item` is committed and return its result."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if len(self._running) < self._lanes:
+        if self._active < self._lanes:
+            self._active += 1
             task = asyncio.create_task(self._work())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         return await future
 
     async def _work(self) -> None:
+        try:
+            await self._drain()
+        finally:
+            # In the same step as the last look at the line. Counting tasks that are not done yet instead left an
+            # item waiting for ever that came between a task's end and its done callback.
+            self._active -= 1
+
+    async def _drain(self) -> None:
         while self._waiting:
             group = [self._waiting.popleft() for _ in range(min(self._limit, len(self._waiting)))]
             try:
