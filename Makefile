@@ -43,7 +43,6 @@ lint: $(VENV)/.dev  ## ruff, mypy --strict, import rules, file sizes, templates
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
-	@$(BIN)/bandit -q -r notifier workers -c pyproject.toml
 	@$(BIN)/python -m tests.rules
 	@$(BIN)/notifier templates check templates
 

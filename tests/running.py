@@ -74,7 +74,7 @@ class Running:
             "NOTIFIER_FCM_ENDPOINT_URL": self.sandbox_url,
             "NOTIFIER_FCM_SERVICE_ACCOUNT_FILE": str(stack.data_dir / "fcm.json"),
             "NOTIFIER_VAPID_PRIVATE_KEY_FILE": str(stack.data_dir / "vapid.pem"),
-            "NOTIFIER_WEBPUSH_ALLOWED_HOSTS": f"fcm.googleapis.com,updates.push.services.mozilla.com,{self.sandbox_url}",
+            "NOTIFIER_WEBPUSH_ALLOWED_HOSTS": f"fcm.googleapis.com,{self.sandbox_url}",
             "NOTIFIER_PUBLIC_URL": self.url,
         }
         self.key = ""

@@ -80,14 +80,17 @@ FIND_KEYS = text("""
            AS k(service_id, route, key) USING (service_id, route, key)
 """)
 
-_COLUMNS = """n.id, n.service_id, n.template, n.template_version, n.priority, n.mode, n.recipient_id, n.address,
-              n.data, n.reference, n.collapse_key, n.send_at, n.expires_at, n.created_at"""
-
-FIND = text(f"SELECT {_COLUMNS} FROM notifications n WHERE n.service_id = :service_id AND n.id = :id")  # noqa: S608
+FIND = text("""
+    SELECT id, service_id, template, template_version, priority, mode, recipient_id, address, data,
+           reference, collapse_key, send_at, expires_at, created_at
+      FROM notifications WHERE service_id = :service_id AND id = :id
+""")
 
 # Newest first, by keyset: `before` is the last id of the page before.
-LIST = text(f"""
-    SELECT {_COLUMNS} FROM notifications n
+LIST = text("""
+    SELECT n.id, n.service_id, n.template, n.template_version, n.priority, n.mode, n.recipient_id, n.address, n.data,
+           n.reference, n.collapse_key, n.send_at, n.expires_at, n.created_at
+      FROM notifications n
      WHERE n.service_id = :service_id
        AND n.id < :before AND n.id >= :first
        AND (CAST(:reference AS text) IS NULL OR n.reference = :reference)
@@ -97,7 +100,7 @@ LIST = text(f"""
             SELECT 1 FROM deliveries d WHERE d.notification_id = n.id AND d.status = :status))
      ORDER BY n.id DESC
      LIMIT :limit
-""")  # noqa: S608
+""")
 
 # Nothing that a message said of the person stays; that one was sent, and what came of it, does.
 ERASE_RECIPIENT = text("""
