@@ -18,8 +18,7 @@ from itertools import islice
 from typing import Any
 
 from celery import Celery
-from kombu import Queue
-from kombu.exceptions import OperationalError
+from kombu import Producer, Queue
 
 from notifier.domain.notification import LANES, Lane, Priority
 from notifier.observe import logs, metrics
@@ -61,9 +60,15 @@ class Hint:
             raise HintNotUnderstood(f"envelope version {message.get('v')!r}")
         try:
             ids = tuple(int(id) for id in message["ids"])[:HINT_SIZE]
-            return cls(Lane.parse(message["lane"]), ids, float(message.get("at", 0.0)), str(message.get("by", ""))[:16])
-        except (KeyError, TypeError, ValueError) as error:
+            at = float(message.get("at", 0.0))
+            datetime.fromtimestamp(at, UTC)  # must be a moment: it is written down with what becomes of the hint
+            by = "".join(char for char in str(message.get("by", ""))[:16] if char.isprintable())
+            hint = cls(Lane.parse(str(message["lane"])), ids, at, by)
+        except (KeyError, TypeError, ValueError, OverflowError, OSError) as error:
             raise HintNotUnderstood(type(error).__name__) from error
+        if not all(0 <= id < 1 << 63 for id in ids):
+            raise HintNotUnderstood("ids out of range")
+        return hint
 
 
 def hints(born: Iterable[tuple[int, Lane]], *, by: str) -> list[Hint]:
@@ -117,6 +122,8 @@ class Publisher:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._paused_until = 0.0
+        #: The thread's own. Celery's pool, once closed by force, refused every later publish for good.
+        self._producer: Producer | None = None
 
     def publish(self, hints: Sequence[Hint]) -> None:
         """Hand hints to the thread. When too many wait already, the rest is dropped, and counted."""
@@ -147,8 +154,12 @@ class Publisher:
         with self._lock:
             thread, self._thread = self._thread, None
         if thread is not None:
-            self._waiting.put(None)
-            thread.join(timeout)
+            give_up = time.monotonic() + timeout
+            try:
+                self._waiting.put(None, timeout=timeout)
+            except queue.Full:
+                return  # the broker hangs and nothing moves; the thread is a daemon and goes with the process
+            thread.join(max(0.0, give_up - time.monotonic()))
 
     def _start(self) -> None:
         with self._lock:
@@ -166,8 +177,12 @@ class Publisher:
             except Exception as error:  # whatever the broker's client raises, the thread must go on
                 metrics.HINTS_LOST.labels("broker").inc()
                 self._failed(error)
+                self._disconnect()
+        self._disconnect()
 
     def _send(self, hint: Hint) -> None:
+        if self._producer is None:
+            self._producer = self._app.amqp.Producer(self._app.connection_for_write(), auto_declare=False)
         self._app.send_task(
             "deliver",
             kwargs=hint.message(),
@@ -176,15 +191,20 @@ class Publisher:
             expires=datetime.fromtimestamp(hint.hinted_at, UTC) + self._life[hint.lane.priority],
             ignore_result=True,
             retry=False,
+            producer=self._producer,
         )
         metrics.HINTS.labels(str(hint.lane), hint.by).inc()
+
+    def _disconnect(self) -> None:
+        """Let go of the connection; the next hint makes a new one."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            connection: Any = producer.connection
+            connection.release()
 
     def _failed(self, error: Exception) -> None:
         self._paused_until = time.monotonic() + _PAUSE_SECONDS
         log.warning("broker_unreachable", error=type(error).__name__)
-        if isinstance(error, OperationalError | OSError):
-            pool: Any = self._app.pool
-            pool.force_close_all()
 
 
 def _is_missing_queue(error: Exception) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -32,6 +33,7 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 EMAIL_PROVIDERS = {"ses", "smtp", "sandbox"}
 PUSH_PROVIDERS = {"fcm", "sandbox"}
 DESKTOP_PROVIDERS = {"webpush", "sandbox"}
+BROKERS = ("redis://", "rediss://", "unix://", "redis+socket://", "sentinel://", "amqp://", "amqps://", "sqs://")
 
 
 class Settings(BaseSettings):
@@ -216,7 +218,7 @@ class Settings(BaseSettings):
     def _postgresql(cls, url: SecretStr) -> SecretStr:
         if not url.get_secret_value().startswith(("postgresql://", "postgres://", "postgresql+asyncpg://")):
             raise ValueError("must begin with postgresql:// (no other database will do)")
-        return url
+        return _with_port(url)
 
     @field_validator("redis_url")
     @classmethod
@@ -225,7 +227,16 @@ class Settings(BaseSettings):
             ("redis://", "rediss://", "unix://", "redis+socket://", "sentinel://")
         ):
             raise ValueError("must begin with redis://, rediss:// or unix://")
-        return url
+        return _with_port(url)
+
+    @field_validator("broker_url")
+    @classmethod
+    def _broker(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None:
+            return None
+        if not url.get_secret_value().startswith(BROKERS):
+            raise ValueError(f"must begin with one of {', '.join(BROKERS)}")
+        return _with_port(url)
 
     @field_validator("lease")
     @classmethod
@@ -262,6 +273,16 @@ def load() -> Settings:
         return Settings(_env_file=Path(data_dir) / "env" if data_dir else None, _secrets_dir=secrets_dir or None)
     except ValidationError as error:
         raise SettingsInvalid("; ".join(_problems(error))) from None
+
+
+def _with_port(url: SecretStr) -> SecretStr:
+    """`url`, if its port is a number. (Sentinel has a list of hosts, SQS a key that may hold anything.)"""
+    if not url.get_secret_value().startswith(("sentinel://", "sqs://")):
+        try:
+            _ = urlsplit(url.get_secret_value()).port
+        except ValueError as error:
+            raise ValueError(f"is not a URL ({str(error).split(' as ')[0]}); encode @ : / in a password") from None
+    return url
 
 
 def _problems(error: ValidationError) -> Iterable[str]:

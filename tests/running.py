@@ -20,6 +20,7 @@ from typing import Any
 import aiohttp
 import asyncpg
 import redis
+from yarl import URL
 
 from notifier.embedded.child import Child
 from notifier.embedded.ports import free_port
@@ -45,7 +46,7 @@ _TABLES = "notifications, deliveries, delivery_events, idempotency, recipients, 
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer: `body` is the JSON, or the text if it is none."""
+    """An HTTP answer: `body` is the JSON, or the text if it is none; headers by name in any case."""
 
     status: int
     body: Any
@@ -109,16 +110,21 @@ class Running:
         key: str = json.loads(made.stdout)["key"]
         return key
 
-    def start(self, *names: str, env: Mapping[str, str] | None = None, name: str | None = None) -> Child:
-        """Start API, pools or beat; `env` is laid over the usual one, `name` tells a second one of a kind apart."""
+    def start(
+        self, *names: str, env: Mapping[str, str] | None = None, name: str | None = None, port: int | None = None
+    ) -> Child:
+        """Start API, pools or beat; `env` is laid over the usual one, `name` tells a second one of a kind apart.
+
+        A second API needs a `port` of its own.
+        """
         child: Child | None = None
         for role in names:
             command = [sys.executable, "-m", "workers", role]
             if role == "api":
-                command = [sys.executable, "-m", "notifier", "api", "--port", str(self.api_port)]
+                command = [sys.executable, "-m", "notifier", "api", "--port", str(port or self.api_port)]
             child = self.stack.spawn(name or role, command, env={**self.env, **(env or {})})
         if "api" in names:
-            _wait_for_port(self.api_port)
+            _wait_for_port(port or self.api_port)
         assert child is not None
         return child
 
@@ -151,8 +157,20 @@ class Running:
 
     # -- through the doors --
 
-    async def call(self, method: str, path: str, body: Any = None, *, key: str | None = None, **headers: str) -> Answer:
-        """One HTTP call with the test's API key. `Idempotency_Key="a"` in `headers` is `Idempotency-Key: a`."""
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        key: str | None = None,
+        url: str | None = None,
+        **headers: str,
+    ) -> Answer:
+        """One HTTP call with the test's API key. `Idempotency_Key="a"` in `headers` is `Idempotency-Key: a`.
+
+        `url` is another API's than the usual one; a header set to "" is not sent.
+        """
         if self.session is None:
             self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         sent = {"Authorization": f"Bearer {key or self.key}"}
@@ -160,10 +178,12 @@ class Running:
         data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         if data is not None:
             sent.setdefault("Content-Type", "application/json")
-        async with self.session.request(method, self.url + path, data=data, headers=sent) as answer:
+        sent = {name: value for name, value in sent.items() if value}
+        target = URL((url or self.url) + path, encoded=True)
+        async with self.session.request(method, target, data=data, headers=sent) as answer:
             raw = await answer.read()
             parsed = json.loads(raw) if "json" in answer.content_type else raw.decode()
-            return Answer(answer.status, parsed, dict(answer.headers))
+            return Answer(answer.status, parsed, answer.headers)
 
     async def post(self, path: str, body: Any = None, **headers: str) -> Answer:
         return await self.call("POST", path, body, **headers)

@@ -12,8 +12,10 @@ from celery import signals
 from notifier import bootstrap
 from notifier.queues import celery_app
 from notifier.settings import load
+from workers import broker
 from workers.schedule import schedule
 
+broker.mend()
 settings = load()
 
 #: Celery's own limits on a task, a last resort: provider calls have shorter ones of their own.

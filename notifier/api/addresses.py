@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Literal, TypeVar
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, Field, StrictInt, StrictStr, StringConstraints
+from pydantic import AfterValidator, Field, StrictStr, StringConstraints
 
+from notifier.api import words
 from notifier.api.bodies import Body, Data, line
 from notifier.channels.desktop.endpoint import read_allowed_hosts
 from notifier.channels.desktop.webpush import check_endpoint, validate_subscription
@@ -30,11 +31,9 @@ def _zone(name: str) -> str:
 
 Token = Annotated[
     str,
-    StringConstraints(strict=True, min_length=1, max_length=4096, pattern=r"^[!-~]+$"),
+    StringConstraints(strict=True, min_length=1, max_length=4096, pattern=words.VISIBLE),
 ]
-Locale = Annotated[
-    str, StringConstraints(strict=True, max_length=35, pattern=r"^[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8}){0,3}$")
-]
+Locale = Annotated[str, StringConstraints(strict=True, max_length=35, pattern=words.LOCALE)]
 Zone = Annotated[StrictStr, AfterValidator(_zone)]
 Email = Annotated[str, line(320)]
 
@@ -49,12 +48,15 @@ class SubscriptionBody(Body):
 
     endpoint: Annotated[str, line(2048)]
     keys: SubscriptionKeys
-    expirationTime: StrictInt | float | None = None  # the browser's spelling
+    expirationTime: Annotated[float, Field(strict=True)] | None = None  # the browser's spelling
+
+
+Platform = Literal["android", "ios", "web", "unknown"]
 
 
 class DeviceBody(Body):
     token: Token
-    platform: Literal["android", "ios", "web", "unknown"] = "unknown"
+    platform: Platform = "unknown"
 
 
 class Addresses(Body):

@@ -161,8 +161,9 @@ def shows(status: int, model: type[BaseModel], what: str, **headers: str) -> dic
     return {status: {"model": model, "description": what, "headers": described}}
 
 
-ACCEPTED = shows(202, Accepted, "Accepted", Location="Where to look it up")
-BATCH = shows(202, BatchAccepted, "One result per item, in order")
+REPLAYED = {"Idempotent-Replayed": "true, when this is the first answer again"}
+ACCEPTED = shows(202, Accepted, "Accepted", Location="Where to look it up", **REPLAYED)
+BATCH = shows(202, BatchAccepted, "One result per item, in order", **REPLAYED)
 NOTIFICATION = shows(200, Notification, "The notification")
 NOTIFICATIONS = shows(200, Notifications, "A page of notifications")
 RECIPIENT = shows(200, RecipientShown, "The recipient")

@@ -41,12 +41,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
         redoc_url=None,
+        redirect_slashes=False,  # a 307 to the address without it would be one more answer to document
     )
     app.state.house = House(
         reception.database, reception.catalogue, reception.intake, AddressCheck(settings.webpush_allowed_hosts)
     )
-    problems.install(app)
-    for room in (notifications, recipients, templates, health):
+    rooms = (notifications, recipients, templates, health)
+    problems.install(app, routes=[route for room in rooms for route in room.router.routes])
+    for room in rooms:
         app.include_router(room.router)
     app.add_middleware(
         Gate,

@@ -21,6 +21,7 @@ from pydantic import (
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from notifier.api import words
 from notifier.domain.errors import Invalid
 
 #: Plain data may be nested so deep, have so many values in all, and texts of so many characters.
@@ -57,7 +58,7 @@ class _OrjsonRequest(Request):
         try:
             return orjson.loads(await self.body())
         except orjson.JSONDecodeError as error:
-            if "recursion" in str(error).lower():
+            if "depth limit" in error.msg or "recursion" in error.msg.lower():  # orjson's words, new and old
                 # FastAPI lets nothing but an HTTPException out of here.
                 raise HTTPException(422) from Invalid(f"The body is nested deeper than {MAX_DEPTH} levels.")
             raise
@@ -102,7 +103,7 @@ def _plain(value: Any) -> Any:
 
 def line(longest: int) -> StringConstraints:
     """One line of text: 1 to `longest` characters, none of them a control character."""
-    return StringConstraints(strict=True, min_length=1, max_length=longest, pattern=r"^[^\x00-\x1f\x7f]*$")
+    return StringConstraints(strict=True, min_length=1, max_length=longest, pattern=words.LINE)
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_in_reach)]

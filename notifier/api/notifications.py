@@ -8,13 +8,13 @@ from uuid import UUID
 
 import orjson
 from fastapi import APIRouter, Header, Query, Request
-from pydantic import ConfigDict, Field, StrictFloat, StrictInt, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from starlette.responses import Response
 
 from notifier.api import answers, problems
 from notifier.api.addresses import Addresses
 from notifier.api.auth import Reads, Sends
-from notifier.api.bodies import Body, Data, JsonRoute, Moment, UserId, line
+from notifier.api.bodies import MAX_ID, Body, Data, JsonRoute, Moment, UserId, line
 from notifier.api.houses import House, TheHouse
 from notifier.api.problems import problems as may
 from notifier.domain.ask import Ask, Idempotency
@@ -72,7 +72,7 @@ class NotificationRequest(Body):
     channels: list[Channel] | None = Field(None, min_length=1, max_length=10, description="All of the template's.")
     priority: Priority | None = Field(None, description="The template's.")
     data: Data = Field(default_factory=dict, description="The template's variables.")
-    expires_in: Annotated[StrictInt | StrictFloat, Field(gt=0, le=MAX_LIFE)] | None = Field(
+    expires_in: Annotated[float, Field(strict=True, gt=0, le=MAX_LIFE)] | None = Field(
         None, description="Seconds from now; the template's if neither this nor expires_at is given."
     )
     expires_at: Moment | None = None
@@ -102,6 +102,18 @@ class Batch(Body):
     notifications: list[dict[str, Any]] = Field(
         min_length=1, max_length=MAX_BATCH, json_schema_extra={"items": {"$ref": "#/components/schemas/BatchItem"}}
     )
+
+
+class Filters(Body):
+    """What a page is asked for. A filter that is misspelt is an error, or everything would seem to fit it."""
+
+    reference: Annotated[str, line(200)] | None = None
+    recipient_id: int | None = Field(None, ge=0, le=MAX_ID)
+    status: Status | None = Field(None, description="Any of its deliveries has this status.")
+    priority: Priority | None = None
+    created_after: Moment | None = None
+    limit: int = Field(50, ge=1, le=250)
+    cursor: UUID | None = Field(None, description="`next` of the page before.")
 
 
 _ITEM: TypeAdapter[BatchItem] = TypeAdapter(BatchItem)
@@ -142,30 +154,12 @@ async def get_notification(id: UUID, house: TheHouse, caller: Reads) -> Response
 
 
 @router.get("", responses=answers.NOTIFICATIONS | may(401, 403, 422, 429, 503))
-async def list_notifications(
-    house: TheHouse,
-    caller: Reads,
-    reference: Annotated[Annotated[str, line(200)] | None, Query()] = None,
-    recipient_id: Annotated[int | None, Query(ge=0, le=2**63 - 1)] = None,
-    status: Annotated[Status | None, Query(description="Any of its deliveries has this status.")] = None,
-    priority: Annotated[Priority | None, Query()] = None,
-    created_after: Annotated[Moment | None, Query()] = None,
-    limit: Annotated[int, Query(ge=1, le=250)] = 50,
-    cursor: Annotated[UUID | None, Query(description="`next` of the page before.")] = None,
-) -> Response:
+async def list_notifications(house: TheHouse, caller: Reads, asked: Annotated[Filters, Query()]) -> Response:
     """A service's notifications, newest first."""
-    found = await read.page(
-        house.database,
-        caller.service_id,
-        limit=limit,
-        before=cursor,
-        reference=reference,
-        recipient_id=recipient_id,
-        status=status,
-        priority=priority,
-        created_after=created_after,
+    filters = asked.model_dump(exclude={"limit", "cursor"})
+    return answers.json(
+        await read.page(house.database, caller.service_id, limit=asked.limit, before=asked.cursor, **filters)
     )
-    return answers.json(found)
 
 
 @router.post("/{id}/cancel", responses=answers.NOTIFICATION | may(401, 403, 404, 409, 413, 415, 422, 429, 503))
@@ -228,10 +222,10 @@ def _summary(results: Any) -> dict[str, Any]:
         "accepted": len(results) - rejected,
         "rejected": rejected,
         "results": [
-            {"error": problems.body_of(result)}
+            {"error": problems.body_of(result, within=("body", "notifications", index))}
             if isinstance(result, NotifierError)
             else {**result.body, "replayed": result.replayed}
-            for result in results
+            for index, result in enumerate(results)
         ],
     }
 

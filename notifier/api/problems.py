@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -12,12 +12,16 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 
+from notifier.api.words import words_for
 from notifier.domain import errors
 from notifier.domain.errors import FieldProblem, NotifierError
 from notifier.observe import logs, metrics
 
 log = logs.get(__name__)
+
+Loc = tuple[str | int, ...]
 
 #: The first class that fits decides.
 STATUS: Mapping[type[NotifierError], int] = {
@@ -89,16 +93,25 @@ def status_of(error: NotifierError) -> int:
     return next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
 
 
-def body_of(error: NotifierError) -> dict[str, Any]:
-    """The problem as JSON; also what stands for a rejected item of a batch."""
+def body_of(error: NotifierError, *, within: Loc = ()) -> dict[str, Any]:
+    """The problem as JSON; also what stands for a rejected item of a batch, which is `within` the body."""
     return {
         "type": "about:blank",
         "title": error.title,
         "status": status_of(error),
         "detail": error.detail,
         "code": error.code,
-        "errors": [{"loc": list(f.loc), "code": f.code, "message": f.message} for f in error.fields],
+        "errors": [{"loc": list(_within(f.loc, within)), "code": f.code, "message": f.message} for f in error.fields],
     }
+
+
+def _methods(routes: Sequence[BaseRoute], path: str) -> list[str]:
+    fitting = [route for route in routes if isinstance(route, Route) and route.path_regex.match(path)]
+    return sorted({method for route in fitting for method in route.methods or ()})
+
+
+def _within(loc: Loc, place: Loc) -> Loc:
+    return (*place, *loc[1:]) if place and loc[: len(place)] != place else loc
 
 
 def response(error: NotifierError) -> Response:
@@ -110,16 +123,13 @@ def response(error: NotifierError) -> Response:
     return Response(orjson.dumps(body_of(error)), status_of(error), headers, media_type="application/problem+json")
 
 
-def invalid(raw: RequestValidationError | ValidationError, within: tuple[str | int, ...] = ()) -> NotifierError:
-    """What pydantic found, in our words; never with the value, which may be personal."""
-    found = [
-        FieldProblem(
-            (*within, *problem["loc"]), str(problem["type"]), str(problem["msg"]).removeprefix("Value error, ")
-        )
-        for problem in raw.errors()
-    ]
-    if any(field.code == "json_invalid" for field in found):
-        return errors.BadJson(f"The body is not JSON: {found[0].message}.")
+def invalid(raw: RequestValidationError | ValidationError, within: Loc = ()) -> NotifierError:
+    """What pydantic found, in our words."""
+    problems = raw.errors()
+    for problem in problems:
+        if problem["type"] == "json_invalid":
+            return errors.BadJson(f"The body is not JSON: {problem['ctx']['error']}, at byte {problem['loc'][-1]}.")
+    found = [FieldProblem((*within, *p["loc"]), str(p["type"]), words_for(p)) for p in problems]
     first = found[0]
     detail = f"{'.'.join(str(part) for part in first.loc)}: {first.message}"
     if len(found) > 1:
@@ -127,8 +137,8 @@ def invalid(raw: RequestValidationError | ValidationError, within: tuple[str | i
     return errors.Invalid(detail, fields=found)
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error of `app` with a problem."""
+def install(app: FastAPI, *, routes: Sequence[BaseRoute]) -> None:
+    """Answer every error of `app` with a problem; `routes` are those a wrong method is told of."""
 
     @app.exception_handler(NotifierError)
     async def _ours(_: Request, error: NotifierError) -> Response:
@@ -139,14 +149,18 @@ def install(app: FastAPI) -> None:
         return response(invalid(error))
 
     @app.exception_handler(HTTPException)
-    async def _http(_: Request, error: HTTPException) -> Response:
+    async def _http(request: Request, error: HTTPException) -> Response:
         if isinstance(error.__cause__, NotifierError):
             return response(error.__cause__)
         title = {404: "Not found", 405: "Method not allowed"}.get(error.status_code, "Error")
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
         body = {"type": "about:blank", "title": title, "status": error.status_code}
         body |= {"detail": str(error.detail), "code": code, "errors": []}
-        return Response(orjson.dumps(body), error.status_code, error.headers, media_type="application/problem+json")
+        headers = dict(error.headers or {})
+        if error.status_code == 405 and (allowed := _methods(routes, request.scope["path"])):
+            headers["Allow"] = ", ".join(allowed)  # all of them (RFC 9110 §15.5.6); Starlette knows one route's
+            body["detail"] = f"{request.method} is not for this path. Allowed: {headers['Allow']}."
+        return Response(orjson.dumps(body), error.status_code, headers, media_type="application/problem+json")
 
     @app.exception_handler(Exception)
     async def _bug(request: Request, error: Exception) -> Response:

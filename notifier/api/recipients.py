@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.responses import Response
 
 from notifier.api import answers, problems
-from notifier.api.addresses import MAX_DEVICES, DeviceBody, Email, Locale, SubscriptionBody, Token, Zone
+from notifier.api.addresses import MAX_DEVICES, DeviceBody, Email, Locale, Platform, SubscriptionBody, Token, Zone
 from notifier.api.auth import Keeps
 from notifier.api.bodies import MAX_ID, Body, Data, JsonRoute, UserId
 from notifier.api.houses import House, TheHouse
@@ -56,7 +56,7 @@ class RecipientBatch(Body):
 
 
 class DeviceRequest(Body):
-    platform: Annotated[str, Field(pattern="^(android|ios|web|unknown)$")] = "unknown"
+    platform: Platform = "unknown"
 
 
 _ITEM: TypeAdapter[RecipientItem] = TypeAdapter(RecipientItem)

@@ -13,7 +13,7 @@ import typer
 
 from notifier import __version__
 from notifier.cli import keys, run, send, templates
-from notifier.cli.options import DataDir, use
+from notifier.cli.options import DataDir, told, use
 from notifier.domain.errors import NotifierError
 
 app = typer.Typer(
@@ -45,5 +45,5 @@ def main() -> None:
     try:
         app()
     except NotifierError as error:
-        typer.echo(f"notifier: {error.detail}", err=True)
+        typer.echo(f"notifier: {told(error)}", err=True)
         sys.exit(1)

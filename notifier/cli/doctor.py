@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from notifier import bootstrap, queues
-from notifier.domain.errors import NotifierError, ServerUnreachable, SettingsInvalid
+from notifier.domain.errors import NotifierError, ServerUnreachable, SettingsInvalid, Unavailable
 from notifier.domain.notification import LANES
 from notifier.settings import Settings
 from notifier.store import database, migrations
@@ -47,13 +47,22 @@ async def _database(settings: Settings) -> str:
     db = bootstrap.database(settings, application="doctor")
     try:
         await db.ping()
-    except NotifierError as error:
-        raise ServerUnreachable(
-            "PostgreSQL does not answer. Check NOTIFIER_DATABASE_URL, and that the server runs and lets us in."
-        ) from error
+    except Unavailable as error:
+        raise ServerUnreachable(away(error)) from error
     finally:
         await db.close()
     return "PostgreSQL answers"
+
+
+def away(error: Unavailable) -> str:
+    """What an operator can do when the database cannot be used."""
+    if "migrate" in error.detail:
+        return error.detail
+    cause = error.__cause__ and (error.__cause__.__cause__ or error.__cause__)
+    return (
+        f"PostgreSQL cannot be used ({str(cause or 'no answer').splitlines()[0][:200]}). "
+        "Check NOTIFIER_DATABASE_URL, and that the server runs and lets us in."
+    )
 
 
 async def _schema(settings: Settings) -> str:
@@ -71,6 +80,8 @@ async def _clock(settings: Settings) -> str:
     try:
         async with db.transaction() as tx:
             ahead = time.time() - (await database.now(tx)).timestamp()
+    except Unavailable as error:
+        raise ServerUnreachable("unknown, since the database does not answer") from error
     finally:
         await db.close()
     if abs(ahead) > CLOCK_SECONDS:

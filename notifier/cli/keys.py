@@ -10,8 +10,10 @@ import orjson
 import typer
 
 from notifier import bootstrap
+from notifier.cli.doctor import away
 from notifier.cli.options import DataDir, Json, use
 from notifier.domain.caller import Scope, new_key
+from notifier.domain.errors import ServerUnreachable, Unavailable
 from notifier.domain.notification import Mode
 from notifier.store import services
 from notifier.store.database import Connection
@@ -20,6 +22,8 @@ app = typer.Typer(help="API keys of calling services.", no_args_is_help=True)
 
 #: What a key may do when nothing is said.
 USUAL = (Scope.SEND_URGENT, Scope.SEND_BULK, Scope.RECIPIENTS, Scope.READ)
+
+LONGEST_NAME = 100
 
 T = TypeVar("T")
 
@@ -36,6 +40,8 @@ def create(
 ) -> None:
     """Create a key and show it, once. Without --scope it may send, keep recipients and read."""
     use(data_dir)
+    if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
+        raise typer.BadParameter(f"NAME must have 1 to {LONGEST_NAME} characters, none of them a control character")
     mode = Mode.TEST if test else Mode.LIVE
     scopes = sorted(set(scope or USUAL))
     key = new_key(mode)
@@ -95,6 +101,8 @@ def _in_database(work: Callable[[Connection], Awaitable[T]]) -> T:
         try:
             async with database.transaction() as tx:
                 return await work(tx)
+        except Unavailable as error:
+            raise ServerUnreachable(away(error)) from error
         finally:
             await database.close()
 

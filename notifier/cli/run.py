@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import sys
@@ -14,9 +15,15 @@ import typer
 
 from notifier import bootstrap
 from notifier.cli.options import DataDir, Json, use
-from notifier.domain.errors import ServerUnreachable
+from notifier.domain.errors import DataDirInUse, PortTaken, ServerUnreachable, SettingsInvalid, Unavailable
 from notifier.settings import PREFIX, Settings, load
 from notifier.store import migrations
+
+#: Where settings come from beside the environment; these two only ever come from there.
+_PLACES = {
+    "DATA_DIR": "A data directory of `notifier up`; its env file gives what the environment does not.",
+    "SECRETS_DIR": "A folder with one file a setting, named like it in lower case (Kubernetes secrets).",
+}
 
 Port = Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)]
 
@@ -62,6 +69,7 @@ def api(
     use(data_dir)
     settings = bootstrap.prepare()
     bootstrap.catalogue(settings)
+    asyncio.run(_check_database(settings))
     listener = _listen(host, port)
 
     import uvicorn
@@ -100,9 +108,19 @@ def sandbox(
     smtp_port: Port = 1025,
 ) -> None:
     """Run the fake providers: SES, FCM, Web Push and SMTP, with a ledger, fault scripts and an inbox page."""
-    from notifier.sandbox import run
+    from notifier.sandbox import SandboxBusy, run
 
-    run(data_dir=data_dir, host=host, port=port, smtp_port=smtp_port)
+    try:
+        run(data_dir=data_dir, host=host, port=port, smtp_port=smtp_port)
+    except SandboxBusy as error:
+        raise DataDirInUse(f"{error} Stop it, or choose another --data-dir.") from None
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
+            raise
+        raise PortTaken(
+            f"Cannot listen on {host}:{port} and {host}:{smtp_port} ({error.strerror}). "
+            "Choose others with --port and --smtp-port, or stop what has them."
+        ) from None
 
 
 def migrate(json: Json = False, data_dir: DataDir = None) -> None:
@@ -136,6 +154,10 @@ def doctor(json: Json = False, data_dir: DataDir = None) -> None:
 def settings(json: Json = False, data_dir: DataDir = None) -> None:
     """List every setting with its meaning, default and example; what is set here is marked."""
     use(data_dir)
+    try:
+        known, wrong = load().model_fields_set, None
+    except SettingsInvalid as error:
+        known, wrong = set(), error
     rows = []
     for name, field in Settings.model_fields.items():
         default = field.default
@@ -147,21 +169,34 @@ def settings(json: Json = False, data_dir: DataDir = None) -> None:
                 "default": None if shown is None else str(shown),
                 "example": str(field.examples[0]) if field.examples else None,
                 "description": field.description,
-                "set": f"{PREFIX}{name.upper()}" in os.environ,
+                "set": name in known or f"{PREFIX}{name.upper()}" in os.environ,
             }
         )
+    for name, meaning in _PLACES.items():
+        full = f"{PREFIX}{name}"
+        rows.append({"name": full, "default": None, "example": None, "description": meaning, "set": full in os.environ})
     if json:
         typer.echo(orjson.dumps(rows).decode())
     else:
         for row in rows:
             typer.echo(f"{row['name']}{' (set)' if row['set'] else ''}")
-            typer.echo(f"    {row['description']} Default: {row['default'] or 'none'}. Example: {row['example']}.")
-        for name, meaning in {
-            "DATA_DIR": "A data directory of `notifier up`; its env file gives what the environment does not.",
-            "SECRETS_DIR": "A folder with one file a setting, named like it in lower case (Kubernetes secrets).",
-        }.items():
-            typer.echo(f"{PREFIX}{name}\n    {meaning}")
-    load()  # says which one is wrong, if any is
+            example = f" Example: {row['example']}." if row["example"] else ""
+            typer.echo(f"    {row['description']} Default: {row['default'] or 'none'}.{example}")
+    if wrong is not None:
+        raise wrong
+
+
+async def _check_database(settings: Settings) -> None:
+    """ServerUnreachable with its remedy. (One that goes away later is waited for, with 503.)"""
+    from notifier.cli.doctor import away
+
+    database = bootstrap.database(settings, application="api")
+    try:
+        await database.ping()
+    except Unavailable as error:
+        raise ServerUnreachable(away(error)) from error
+    finally:
+        await database.close()
 
 
 def _become(*command: str, data_dir: str | None) -> None:

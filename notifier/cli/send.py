@@ -11,7 +11,7 @@ import orjson
 import typer
 
 from notifier.cli.options import DataDir, Json, use
-from notifier.domain.errors import Invalid, NotifierError, ServerUnreachable
+from notifier.domain.errors import FieldProblem, Invalid, NotifierError, ServerUnreachable
 from notifier.settings import load
 
 
@@ -55,8 +55,12 @@ def send(
     }
     body |= {"channels": channel} if channel else {}
     body |= {"priority": priority} if priority else {}
-    body |= {"expires_in": expires_in} if expires_in else {}
-    shown = asyncio.run(_send(url or load().public_url, key, body, idempotency_key, wait))
+    body |= {"expires_in": expires_in} if expires_in is not None else {}
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    headers |= {"Idempotency-Key": idempotency_key} if idempotency_key is not None else {}
+    if not all(value.isascii() and value.isprintable() for value in headers.values()):
+        raise Invalid("The API key and the idempotency key must be printable ASCII.")
+    shown = asyncio.run(_send(_base(url or load().public_url), headers, body, wait))
     if json:
         typer.echo(orjson.dumps(shown).decode())
     else:
@@ -67,18 +71,22 @@ def send(
         raise typer.Exit(1)
 
 
-async def _send(url: str, key: str, body: dict[str, Any], idempotency_key: str | None, wait: float) -> dict[str, Any]:
-    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+def _base(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise Invalid(f"The API's URL must begin with http:// or https://, which {url!r} does not: see --url.")
+    return url.rstrip("/")
+
+
+async def _send(url: str, headers: dict[str, str], body: dict[str, Any], wait: float) -> dict[str, Any]:
     try:
-        async with aiohttp.ClientSession(base_url=url, headers=headers, raise_for_status=False) as session:
-            extra = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-            shown = await _json(session.post("/v1/notifications", data=orjson.dumps(body), headers=extra))
+        async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=30)) as session:
+            shown = await _json(session.post(f"{url}/v1/notifications", data=orjson.dumps(body)))
             give_up = time.monotonic() + wait
             while wait and shown["status"] == "accepted" and time.monotonic() < give_up:
                 await asyncio.sleep(0.1)
-                shown = await _json(session.get(f"/v1/notifications/{shown['id']}"))
+                shown = await _json(session.get(f"{url}/v1/notifications/{shown['id']}"))
             return shown
-    except aiohttp.ClientError as error:
+    except (aiohttp.ClientError, TimeoutError) as error:
         raise ServerUnreachable(
             f"The API at {url} does not answer ({type(error).__name__}). Is `notifier up` or `notifier api` running?"
         ) from None
@@ -86,7 +94,13 @@ async def _send(url: str, key: str, body: dict[str, Any], idempotency_key: str |
 
 async def _json(asked: Any) -> dict[str, Any]:
     async with asked as answer:
-        told: dict[str, Any] = orjson.loads(await answer.read())
-        if answer.status >= 400:
-            raise Refused(f"{told.get('code')}: {told.get('detail')}")
-        return told
+        try:
+            said = orjson.loads(await answer.read())
+        except orjson.JSONDecodeError:
+            said = None
+        if isinstance(said, dict) and answer.status >= 400 and "code" in said:
+            fields = [FieldProblem(tuple(f["loc"]), f["code"], f["message"]) for f in said.get("errors", ())]
+            raise Refused(f"{said['code']}: {said['detail']}", fields=fields)
+        if not isinstance(said, dict) or "deliveries" not in said:
+            raise Refused(f"{answer.url.origin()} is not the API: it answered {answer.status}. Check --url.")
+        return said

@@ -59,6 +59,8 @@ def preview(
         given = orjson.loads(data) if data else template.example_data()
     except orjson.JSONDecodeError as error:
         raise Invalid(f"--data is not JSON: {error}.") from None
+    if not isinstance(given, dict):
+        raise Invalid('--data must be a JSON object, such as {"amount": "12.50"}.')
     content = render(
         template,
         channel,

@@ -21,7 +21,7 @@ from notifier.domain import delivery as rules
 from notifier.domain.delivery import Status, Step
 from notifier.domain.errors import Unavailable
 from notifier.domain.notification import LANES, Priority
-from notifier.domain.outcome import Unknown
+from notifier.domain.outcome import Transient, Unknown
 from notifier.domain.recipient import Device, Recipient, Subscription, Target
 from notifier.observe import failpoint, logs, metrics
 from notifier.queues import Hint
@@ -101,20 +101,22 @@ class Deliverer:
         size = min(CLAIM_LIMIT, slots.size)
         groups = []
         try:
-            for start in range(0, len(hint.ids), size):
-                ids = hint.ids[start : start + size]
-                await slots.take(len(ids))
-                if self._stopping:
-                    slots.give(len(ids))
-                    break
-                groups.append(asyncio.create_task(self._group(hint, ids, slots)))
-        finally:
-            places.release()
             try:
-                await asyncio.gather(*groups)
-            except asyncio.CancelledError:
-                await asyncio.wait(groups)
-                raise
+                for start in range(0, len(hint.ids), size):
+                    ids = hint.ids[start : start + size]
+                    await slots.take(len(ids))
+                    if self._stopping:
+                        slots.give(len(ids))
+                        break
+                    groups.append(asyncio.create_task(self._group(hint, ids, slots)))
+            finally:
+                places.release()
+            await asyncio.gather(*groups)
+        except asyncio.CancelledError:
+            for group in groups:
+                group.cancel()
+            await asyncio.gather(*groups, return_exceptions=True)
+            raise
 
     async def _group(self, hint: Hint, ids: Sequence[int], slots: Slots) -> None:
         """Claim, render, and call: three steps of a whole group, so that each costs one statement."""
@@ -122,18 +124,30 @@ class Deliverer:
         try:
             claims, people, now = await self._claim(hint, ids)
             failpoint.passing("after_claim")
-            prepared = [(claim, self._sender.prepare(claim, hint.lane, _recipient(claim, people))) for claim in claims]
+            prepared = [(claim, self._prepare(claim, hint, people)) for claim in claims]
             ready = [claim for claim, plan in prepared if isinstance(plan, Ready)]
             begun = await self._begin_calls(ready) if ready else set()
         except BaseException as error:
             # Nobody was called. What was claimed is found by its lease; what was not, by the sweeper.
             slots.give(len(ids))
-            if not isinstance(error, Unavailable):
+            if isinstance(error, Unavailable):
+                log.warning("database_unavailable", lane=str(hint.lane), count=len(ids))
+            elif isinstance(error, Exception):
+                metrics.ERRORS.labels("claim", type(error).__name__).inc()
+                log.exception("claim_failed", lane=str(hint.lane), count=len(ids))
+            else:
                 raise
-            log.warning("database_unavailable", lane=str(hint.lane), count=len(ids))
             return
         slots.give(len(ids) - len(claims))
         await asyncio.gather(*(self._one(hint, claim, plan, claim.id in begun, now, slots) for claim, plan in prepared))
+
+    def _prepare(self, claim: Claim, hint: Hint, people: Mapping[tuple[int, int], Recipient]) -> Attempt | Ready:
+        try:
+            return self._sender.prepare(claim, hint.lane, _recipient(claim, people))
+        except Exception as error:  # one delivery that trips our code must not take its whole group along
+            metrics.ERRORS.labels("prepare", type(error).__name__).inc()
+            log.exception("prepare_raised", delivery_id=claim.id)
+            return Attempt(Transient(f"worker_error:{type(error).__name__}"), sent=claim.settled)
 
     async def _begin_calls(self, claims: Sequence[Claim]) -> set[int]:
         async with self._database.transaction() as tx:
@@ -170,29 +184,31 @@ class Deliverer:
         slots: Slots,
     ) -> None:
         """Call the provider for one claimed delivery and record what came of it, whatever that is."""
-        attempt = Attempt(Unknown("worker_stopped"))
+        attempt = Attempt(Unknown("worker_stopped"), sent=claim.settled)
         try:
             if isinstance(plan, Attempt):
                 attempt = plan
             elif not is_begun:
-                attempt = Attempt(EXPIRED)
+                attempt.outcome = EXPIRED
             else:
                 # Nothing may still be under way when the lease ends and somebody else may claim the row.
                 async with asyncio.timeout(self._terms.lease.total_seconds() * 0.8):
-                    attempt = await self._sender.call(plan, now)
+                    await self._sender.call(plan, attempt, now)
         except TimeoutError:
-            attempt = Attempt(Unknown("lease_running_out"))
+            attempt.outcome = Unknown("lease_running_out")
         except Exception as error:
             metrics.ERRORS.labels("deliver", type(error).__name__).inc()
             log.exception("attempt_raised", delivery_id=claim.id)
-            attempt = Attempt(Unknown(f"worker_error:{type(error).__name__}"))
+            attempt.outcome = Unknown(f"worker_error:{type(error).__name__}")
         finally:
-            # Also when this task is cancelled (the worker stops): shielded, so that the row learns of it.
-            await asyncio.shield(asyncio.ensure_future(self._finish(hint, claim, attempt, now)))
-            slots.give()
+            try:
+                # Also when this task is cancelled (the worker stops): shielded, so that the row learns of it.
+                await asyncio.shield(asyncio.ensure_future(self._finish(hint, claim, attempt, now)))
+            finally:
+                slots.give()
 
     async def _finish(self, hint: Hint, claim: Claim, attempt: Attempt, now: Callable[[], datetime]) -> None:
-        if attempt.outcome == EXPIRED:
+        if attempt.outcome == EXPIRED and not attempt.sent:
             # If it is not expired but no longer ours, the fence lets nothing of this be written.
             step = Step(Status.EXPIRED, EXPIRED.reason, counts=False)
         else:
@@ -226,13 +242,33 @@ class Deliverer:
         except Unavailable:
             log.error("result_not_recorded", delivery_id=claim.id, status=step.status)  # its lease ends: `unknown`
             return
+        except Exception as error:
+            metrics.ERRORS.labels("record", type(error).__name__).inc()
+            log.exception("result_not_recorded", delivery_id=claim.id, status=step.status)
+            return
         if written:
             metrics.OUTCOMES.labels(str(hint.lane), attempt.provider or "none", step.status).inc()
         else:
             metrics.STALE.labels(str(hint.lane)).inc()
             log.warning("stale_result", delivery_id=claim.id, attempt=claim.attempt, status=step.status)
 
-    async def _record(self, results: Sequence[Result]) -> list[bool]:
+    async def _record(self, results: Sequence[Result]) -> Sequence[bool | Exception]:
+        """Write results together, or one by one if that fails (a deadlock, a poisonous one): none fails another."""
+        try:
+            return await self._persist(results)
+        except Unavailable:
+            raise
+        except Exception as error:
+            log.warning("results_written_singly", count=len(results), error=type(error).__name__)
+        written: list[bool | Exception] = []
+        for result in results:
+            try:
+                written += await self._persist([result])
+            except Exception as error:
+                written.append(error)
+        return written
+
+    async def _persist(self, results: Sequence[Result]) -> list[bool]:
         """Write results; while the database is away, keep trying for as long as a lease may last."""
         give_up = time.monotonic() + self._terms.lease.total_seconds() / 2
         while True:

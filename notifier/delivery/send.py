@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -32,7 +32,7 @@ EXPIRED = Transient("expired_before_call")
 
 @dataclass(slots=True)
 class Attempt:
-    """What one attempt came to: the outcome, which targets have the message now, which are gone, and every call."""
+    """What an attempt has come to so far: the outcome, which targets have the message, which are gone, every call."""
 
     outcome: Outcome
     sent: frozenset[str] = frozenset()
@@ -70,35 +70,45 @@ class Sender:
     def prepare(self, claim: Claim, lane: Lane, recipient: Recipient | None) -> Attempt | Ready:
         """Render a delivery for every target that does not have it yet, or say why it cannot be sent."""
         if recipient is None:
-            return Attempt(Permanent("recipient_erased"))
+            return Attempt(Permanent("recipient_erased"), sent=claim.settled)
         targets = tuple(t for t in recipient.targets(lane.channel) if target_key(t) not in claim.settled)
         if not targets:
             return Attempt(Permanent("no_address"), sent=claim.settled)
         try:
             return Ready(claim, lane, targets, self._render(claim, lane.channel, recipient))
         except TemplateNotFound:
-            return Attempt(Transient("template_not_found"))  # a newer release's template: leave it to its workers
+            # A newer release's template: leave it to its workers.
+            return Attempt(Transient("template_not_found"), sent=claim.settled)
         except Invalid as error:
             log.warning("render_failed", delivery_id=claim.id, reason=error.code)
             return Attempt(Permanent(error.code), sent=claim.settled)
 
-    async def call(self, ready: Ready, now: Callable[[], datetime]) -> Attempt:
-        """Call the provider once for each target. `now` is the database's clock."""
-        attempt = Attempt(Transient("not_called"))
-        outcomes = await asyncio.gather(*(self._call(ready, target, now, attempt) for target in ready.targets))
-        by_target = {target_key(target): outcome for target, outcome in zip(ready.targets, outcomes, strict=True)}
-        attempt.outcome, sent = combine(by_target)
-        attempt.sent = ready.claim.settled | sent
-        attempt.gone = tuple(t for t, o in zip(ready.targets, outcomes, strict=True) if isinstance(o, AddressGone))
-        attempt.provider_message_id = next((o.provider_id for o in outcomes if isinstance(o, Sent)), None)
-        return attempt
+    async def call(self, ready: Ready, attempt: Attempt, now: Callable[[], datetime]) -> None:
+        """Call the provider once for each target. `now` is the database's clock.
+
+        `attempt` is filled as the answers come in, so that a call that is cut short takes none of them along;
+        its outcome is set when all are there.
+        """
+        outcomes = await asyncio.gather(*(self._target(ready, target, attempt, now) for target in ready.targets))
+        attempt.outcome, _ = combine(
+            {target_key(target): outcome for target, outcome in zip(ready.targets, outcomes, strict=True)}
+        )
+
+    async def _target(self, ready: Ready, target: Target, attempt: Attempt, now: Callable[[], datetime]) -> Outcome:
+        outcome = await self._call(ready, target, attempt, now)
+        if isinstance(outcome, Sent):
+            attempt.sent |= {target_key(target)}
+            attempt.provider_message_id = attempt.provider_message_id or outcome.provider_id
+        elif isinstance(outcome, AddressGone):
+            attempt.gone += (target,)
+        return outcome
 
     def _render(self, claim: Claim, channel: Channel, recipient: Recipient) -> Content:
         template = self._catalogue.get(claim.template)
         data = check_data(template, claim.data)
         return render(template, channel, data=data, recipient=recipient, locale=recipient.locale, extra=self._extra)
 
-    async def _call(self, ready: Ready, target: Target, now: Callable[[], datetime], attempt: Attempt) -> Outcome:
+    async def _call(self, ready: Ready, target: Target, attempt: Attempt, now: Callable[[], datetime]) -> Outcome:
         """Ask the channel's providers in order until one does more than refuse for the moment."""
         claim, lane = ready.claim, ready.lane
         outcome: Outcome = Transient("no_provider")
@@ -111,7 +121,7 @@ class Sender:
             attempt.provider = provider.name
             began = time.monotonic()
             try:
-                outcome = await provider.send(message, timeout=min(self._timeout, ttl))
+                outcome = _legible(await provider.send(message, timeout=min(self._timeout, ttl)))
             except Exception as error:  # a bug of ours, after which the provider may or may not have the message
                 metrics.ERRORS.labels("provider", type(error).__name__).inc()
                 log.exception("provider_raised", delivery_id=claim.id, provider=provider.name)
@@ -131,6 +141,17 @@ def tag_of(claim: Claim) -> str:
         return claim.notification_id.hex
     text = f"{claim.service_id}\0{claim.recipient_id}\0{claim.collapse_key}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _legible(outcome: Outcome) -> Outcome:
+    """`outcome` without what PostgreSQL cannot keep (NUL, half a surrogate pair): a provider may answer anything."""
+    texts = {field.name: getattr(outcome, field.name) for field in fields(outcome)}
+    clean: dict[str, Any] = {
+        name: text.replace("\0", "\ufffd").encode(errors="replace").decode()
+        for name, text in texts.items()
+        if isinstance(text, str)
+    }
+    return replace(outcome, **clean)
 
 
 def _told(outcome: Outcome, provider: str, target: Target, at: datetime, took: float) -> dict[str, Any]:

@@ -37,12 +37,13 @@ S = Status
 #: The states a delivery may be born in.
 BORN = frozenset({S.SCHEDULED, S.QUEUED, S.SUPPRESSED})
 
-#: Which states may follow which. `sending → queued` hands back what was claimed but never called.
+#: Which states may follow which. `sending → queued` hands back what was claimed but never called; `queued` and
+#: `retrying` end as `sent` when some of the recipient's devices have it and the rest came to nothing.
 FOLLOWS: dict[Status, frozenset[Status]] = {
     S.SCHEDULED: frozenset({S.QUEUED, S.EXPIRED, S.CANCELLED, S.SUPPRESSED}),
-    S.QUEUED: frozenset({S.SENDING, S.EXPIRED, S.CANCELLED, S.SUPPRESSED}),
+    S.QUEUED: frozenset({S.SENDING, S.SENT, S.EXPIRED, S.CANCELLED, S.SUPPRESSED}),
     S.SENDING: frozenset({S.SENT, S.RETRYING, S.UNKNOWN, S.FAILED, S.EXPIRED, S.SUPPRESSED, S.QUEUED}),
-    S.RETRYING: frozenset({S.QUEUED, S.EXPIRED, S.CANCELLED, S.SUPPRESSED}),
+    S.RETRYING: frozenset({S.QUEUED, S.SENT, S.EXPIRED, S.CANCELLED, S.SUPPRESSED}),
     S.UNKNOWN: frozenset({S.SENT, S.QUEUED, S.FAILED, S.DELIVERED, S.BOUNCED, S.COMPLAINED}),
     S.SENT: frozenset({S.DELIVERED, S.BOUNCED, S.COMPLAINED}),
     S.DELIVERED: frozenset({S.BOUNCED, S.COMPLAINED}),
@@ -75,6 +76,8 @@ class Standing:
     on_unknown: OnUnknown
     #: Whether a provider may have been called in the attempt that is under way.
     is_called: bool = False
+    #: Whether one of the recipient's devices has it from an earlier attempt.
+    is_sent_to_some: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +142,16 @@ def when_due(
     """The step of a delivery whose `due_at` has come: hint it again, expire it, or give it up.
 
     A row found `sending` has outlived its lease: its worker died or hangs. Nobody knows whether the
-    provider has the message, unless the worker had not come as far as calling it.
+    provider has the message, unless the worker had not come as far as calling it. As in `after_attempt`,
+    what reached one device of several is never said to be expired, failed or unknown.
     """
+    step = _when_due(standing, now=now, rng=rng, hint_life=hint_life, first_wait=first_wait)
+    if standing.is_sent_to_some and step.status in (S.EXPIRED, S.FAILED, S.UNKNOWN):
+        return Step(S.SENT, f"sent_to_some:{step.reason}")
+    return step
+
+
+def _when_due(standing: Standing, *, now: datetime, rng: Random, hint_life: timedelta, first_wait: timedelta) -> Step:
     if standing.status in WAITING:
         return _again("hinted", standing, now=now, hint_life=hint_life)
     if standing.status is S.SENDING and not standing.is_called:

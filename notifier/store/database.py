@@ -27,8 +27,11 @@ CONNECT_TIMEOUT_SECONDS = 5
 _NOW = text("SELECT now()")
 
 #: SQLSTATE classes that mean "the server cannot serve now" rather than "the statement is wrong":
-#: 08 connection, 53 resources (disk full, too many connections), 57 shutdown or cancel, 25006 read-only standby.
-_WEATHER = ("08", "53", "57", "25006")
+#: 08 connection, 28 login refused, 3D no such database, 53 resources (disk full, too many connections),
+#: 57 shutdown or cancel, 25006 read-only standby.
+_WEATHER = ("08", "28", "3D", "53", "57", "25006")
+#: A table is not there: nobody has run `notifier migrate` yet.
+_UNDEFINED_TABLE = "42P01"
 
 
 def sqlalchemy_url(url: str) -> str:
@@ -70,6 +73,8 @@ class Database:
         except Exception as error:
             if is_weather(error):
                 raise Unavailable(retry_after=2) from error
+            if _sqlstate(error) == _UNDEFINED_TABLE:
+                raise Unavailable("The database has no tables yet. Run: notifier migrate", retry_after=10) from error
             raise
 
     async def ping(self) -> None:
@@ -91,12 +96,12 @@ def is_weather(error: BaseException) -> bool:
     """Whether an error tells of the server's health rather than of our statement."""
     if isinstance(error, InterfaceError | OperationalError | PoolTimeout | OSError | asyncio.TimeoutError):
         return True
-    if isinstance(error, asyncpg.PostgresError):
-        return str(error.sqlstate or "").startswith(_WEATHER)
-    if isinstance(error, asyncpg.InterfaceError):
+    if isinstance(error, asyncpg.InterfaceError) or (isinstance(error, DBAPIError) and error.connection_invalidated):
         return True
-    if isinstance(error, DBAPIError):
-        cause: Any = error.orig
-        state = str(getattr(cause, "sqlstate", "") or "")
-        return error.connection_invalidated or state.startswith(_WEATHER)
-    return False
+    return _sqlstate(error).startswith(_WEATHER)
+
+
+def _sqlstate(error: BaseException) -> str:
+    """PostgreSQL's code for what went wrong; empty if the error is not from there."""
+    cause: Any = error.orig if isinstance(error, DBAPIError) else error
+    return str(getattr(cause, "sqlstate", "") or "")

@@ -1,5 +1,7 @@
 """Deliveries: where they are born, claimed, recorded and found due.
 
+(More than 400 lines because being born, claimed, recorded and found due share one table of columns and guards.)
+
 The only file a notification passes more than once: being born, claimed and recorded are three
 transactions in two processes, with the provider's call between the last two. Every write of a
 status is guarded by the statuses it may come from (`domain.delivery.FOLLOWS`).
@@ -175,7 +177,7 @@ RECORD = text("""
 # Whose moment has come in a lane, earliest first. Without room in the queue, only those that need no hint;
 # with an empty queue, queued ones that much early, since no hint of theirs can be there any more.
 DUE = text("""
-    SELECT id, status, attempt, max_attempts, unknowns, expires_at, on_unknown, claimed_at, called_at
+    SELECT id, status, attempt, max_attempts, unknowns, expires_at, on_unknown, claimed_at, called_at, settled
       FROM deliveries
      WHERE priority = :priority AND channel = :channel
        AND due_at <= now() + make_interval(secs => :early_seconds) AND (due_at <= now() OR status = 'queued')
@@ -209,17 +211,20 @@ OF_NOTIFICATIONS = text("""
       FROM deliveries WHERE notification_id = ANY(CAST(:ids AS uuid[])) ORDER BY id
 """)
 
+# What waits is cancelled; what one device of several has already is left at that.
 CANCEL = text("""
     WITH waiting AS (
-        SELECT id, status FROM deliveries
+        SELECT id, status, CASE WHEN cardinality(settled) > 0 THEN 'sent' ELSE 'cancelled' END AS status_to,
+               CASE WHEN cardinality(settled) > 0 THEN 'sent_to_some:' ELSE '' END || 'cancelled_by_caller' AS reason
+          FROM deliveries
          WHERE notification_id = :id AND service_id = :service_id AND status = ANY(CAST(:cancellable AS text[]))
          ORDER BY id FOR UPDATE),
     done AS (
-        UPDATE deliveries d SET status = 'cancelled', reason = 'cancelled_by_caller', due_at = NULL, updated_at = now()
+        UPDATE deliveries d SET status = w.status_to, reason = w.reason, due_at = NULL, updated_at = now()
           FROM waiting w WHERE d.id = w.id
-        RETURNING d.id, w.status AS status_from, d.attempt)
+        RETURNING d.id, w.status AS status_from, w.status_to, w.reason, d.attempt)
     INSERT INTO delivery_events (delivery_id, status_from, status_to, reason, attempt)
-    SELECT id, status_from, 'cancelled', 'cancelled_by_caller', attempt FROM done
+    SELECT id, status_from, status_to, reason, attempt FROM done
     RETURNING delivery_id
 """)
 
@@ -425,4 +430,5 @@ def _standing(row: Any, status: Status) -> Standing:
         expires_at=row.expires_at,
         on_unknown=OnUnknown(row.on_unknown),
         is_called=getattr(row, "called_at", None) is not None,
+        is_sent_to_some=bool(row.settled),
     )

@@ -1,0 +1,30 @@
+"""The house that the fault tests break: servers and processes of its own, so that nobody else's are hit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from notifier.embedded.stack import Stack
+from tests.conftest import TEMPLATES
+from tests.faults.house import FaultyHouse
+
+
+@pytest.fixture(scope="package")
+async def faulty_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FaultyHouse]:
+    """The whole service, started once."""
+    with Stack(tmp_path_factory.mktemp("faults"), fsync=False) as stack:
+        house = FaultyHouse(stack, templates=TEMPLATES)
+        house.prepare()
+        yield house
+        await house.close()
+        stack.supervisor.kill_all()
+
+
+@pytest.fixture
+async def house(faulty_house: FaultyHouse) -> FaultyHouse:
+    """The whole service, every process up and every wire whole, with nothing in it."""
+    faulty_house.heal()
+    await faulty_house.reset()
+    return faulty_house

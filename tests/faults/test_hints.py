@@ -1,0 +1,70 @@
+"""Hints that are repeated, shuffled, wrong or unreadable, and two beats that make them."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+
+from notifier.domain.notification import LANES
+from notifier.queues import celery_app
+from tests.faults import invariants
+from tests.faults.house import FaultyHouse
+
+URGENT_MAIL = {"channels": ["email"], "recipient": {"email": "ada@example.com"}, "priority": "urgent"}
+QUEUE = "v1.urgent.email"
+
+
+async def test_f16_every_hint_ten_times_and_shuffled_sends_each_once(house: FaultyHouse) -> None:
+    """F16. Four worker processes, ten hints for each delivery in every order and lane: one claim each (I6, I8)."""
+    rng = Random(16)
+    await house.faults({"action": "delay", "seconds": 0.1})
+    ids = await house.post_many(200, **URGENT_MAIL)
+    deliveries = await house.deliveries_of(*ids)
+    named = deliveries * 10
+    rng.shuffle(named)
+    with celery_app(house.redis_url) as app:
+        while named:
+            group, named = named[:7], named[7:]
+            lane = rng.choice([*LANES, *["urgent.email"] * len(LANES)])
+            hint = {"v": 1, "lane": str(lane), "ids": group, "at": 0.0, "by": "test"}
+            app.send_task("deliver", kwargs=hint, queue=f"v1.{lane}", ignore_result=True)
+
+    await house.until(house.has_taken("urgent", "bulk"), what="every hint to be taken")
+    fates = await invariants.hold(house, answered=ids)
+    assert [(fate.status, fate.received, fate.attempt) for fate in fates.values()] == [("sent", 1, 1)] * 200
+    assert len(await house.calls()) == 200
+
+
+async def test_f30_what_no_worker_understands_holds_up_nobody(house: FaultyHouse) -> None:
+    """F30. Poison in an urgent queue: no envelope, no JSON, no task of ours, a newer hint, ids that nobody has."""
+    redis, app = house.broker(), celery_app(house.redis_url)
+    with app:
+        app.send_task("deliver", kwargs={"v": 99, "lane": "urgent.email", "ids": [1]}, queue=QUEUE)
+        app.send_task("deliver", kwargs={"v": 1, "lane": "urgent.fax", "ids": [1]}, queue=QUEUE)
+        app.send_task("deliver", kwargs={"v": 1, "lane": "urgent.email", "ids": [0, -1, 10**15]}, queue=QUEUE)
+        app.send_task("deliver", kwargs={"v": 1, "lane": "urgent.email", "ids": ["x", None, 10**30]}, queue=QUEUE)
+        app.send_task("fax", kwargs={}, queue=QUEUE)
+    told = json.dumps({"body": "%%%", "content-type": "application/x-python-serialize", "content-encoding": "binary"})
+    for poison in (b"not json", b"{}", b"[]", told.encode(), b"\xff\xfe"):
+        redis.lpush(QUEUE, poison)
+
+    ids = [await house.post_one() for _ in range(5)]
+
+    fates = await invariants.hold(house, answered=ids)
+    assert [(fate.status, fate.received) for fate in fates.values()] == [("sent", 1)] * 5
+    await house.until(house.has_taken("urgent", "bulk"), what="the queue to be empty")
+    await house.consuming("urgent", "bulk")
+
+
+async def test_f35_two_beats_and_two_sweepers_give_everything_its_next_step_once(house: FaultyHouse) -> None:
+    """F35. Every first attempt is refused, so that each delivery needs the sweeper; both sweep, and none twice."""
+    house.start("beat", name="beat-2")
+    house.start("control", name="control-2")
+    await house.faults({"action": "status", "status": 503, "match": {"attempt": 1}})
+    await house.open("control-2")
+
+    ids = await house.post_many(300)
+
+    fates = await invariants.hold(house, answered=ids)
+    assert [(fate.status, fate.received, fate.attempt) for fate in fates.values()] == [("sent", 1, 2)] * 300
+    assert len(await house.calls()) == 600

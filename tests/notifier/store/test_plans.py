@@ -1,0 +1,143 @@
+"""The statements that run all day find their rows by index, however large the tables grow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from notifier.domain.notification import LANES
+from notifier.store import deliveries, notifications
+from notifier.store.database import Connection, Database
+from tests.builders import LEASE, URGENT_EMAIL, sql
+
+ROWS = 50_000
+#: (The planner itself looks at the ends of notifications_pkey, so that one is seen in counts.)
+#: PostgreSQL considers a plan for any parameters from the sixth execution of a prepared statement on.
+TIMES = 8
+
+# One service sends half of it all.
+_NOTIFICATIONS = """
+    INSERT INTO notifications (id, service_id, template, template_version, priority, mode, recipient_id, data,
+                               reference, expires_at, created_at)
+    SELECT CAST('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0') AS uuid),
+           CASE WHEN n % 2 = 0 THEN 1 ELSE 1 + n % 500 END, 'note', '1', 'urgent', 'live', n % 9000, '{}',
+           'order-' || n / 3, now() + interval '1 hour', now()
+      FROM generate_series(1, :rows) AS n
+"""
+# As in a busy service: nearly all are over, some wait, and a part of those is due.
+_DELIVERIES = """
+    INSERT INTO deliveries (notification_id, service_id, channel, priority, mode, status, max_attempts, on_unknown,
+                            due_at, expires_at, created_at, updated_at)
+    SELECT CAST('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0') AS uuid), n % 500,
+           (ARRAY['email', 'push', 'desktop'])[n % 3 + 1], (ARRAY['urgent', 'bulk'])[n % 2 + 1], 'live',
+           CASE WHEN n % 20 = 0 THEN 'queued' ELSE 'sent' END, 8, 'retry',
+           CASE WHEN n % 20 = 0 THEN now() + make_interval(secs => n % 50 - 10) END,
+           now() + interval '1 hour', now(), now()
+      FROM generate_series(1, :rows) AS n
+"""
+
+
+# Scans that this connection has not reported yet, of tables (from end to end) and of indexes.
+_SCANS = text("""
+    SELECT c.relname, c.relkind, pg_stat_get_xact_numscans(c.oid) AS scans
+      FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'i')
+""")
+
+
+@pytest.fixture(scope="module")
+async def busy(store_url: str) -> AsyncIterator[Database]:
+    """A database with ROWS notifications and as many deliveries; tests here change nothing in it."""
+    database = Database(store_url)
+    await sql(database, "TRUNCATE notifications, deliveries")
+    for statement in (_NOTIFICATIONS, _DELIVERIES):
+        await sql(database, statement, rows=ROWS)
+    await sql(database, "ANALYZE notifications, deliveries")
+    yield database
+    await sql(database, "TRUNCATE notifications, deliveries")
+    await database.close()
+
+
+async def scans(database: Database, run: Callable[[Connection], Awaitable[Any]]) -> tuple[Counter[str], set[str]]:
+    """How often each index is looked at when `run` runs TIMES times, and the tables that are read from end to end."""
+    async with database.engine.connect() as connection:
+        before = {row.relname: row.scans for row in await connection.execute(_SCANS)}
+        for _ in range(TIMES):
+            await run(connection)
+        rows = [row for row in await connection.execute(_SCANS) if row.scans > before[row.relname]]
+        await connection.rollback()
+    indexes = Counter({row.relname: row.scans - before[row.relname] for row in rows if row.relkind == b"i"})
+    return indexes, {row.relname for row in rows if row.relkind == b"r"}
+
+
+async def test_due_rows_are_found_by_their_lane_and_moment(busy: Database) -> None:
+    used, read = await scans(busy, lambda tx: deliveries.due(tx, URGENT_EMAIL, limit=100))
+    assert used == {"deliveries_due": TIMES}
+    assert not read
+
+
+async def test_early_and_dead_rows_are_found_by_the_same_index(busy: Database) -> None:
+    early = timedelta(seconds=4)
+    used, _ = await scans(busy, lambda tx: deliveries.due(tx, URGENT_EMAIL, limit=100, early=early))
+    assert used == {"deliveries_due": TIMES}
+    used, read = await scans(busy, lambda tx: deliveries.due(tx, URGENT_EMAIL, limit=100, with_hints=False))
+    assert used == {"deliveries_due": TIMES}
+    assert not read
+
+
+async def test_a_claim_looks_rows_up_by_their_ids(busy: Database) -> None:
+    rows = await sql(busy, "SELECT id, priority, channel FROM deliveries WHERE status = 'queued' ORDER BY id LIMIT 200")
+    lane = next(lane for lane in LANES if (lane.priority, lane.channel) == (rows[0]["priority"], rows[0]["channel"]))
+    ids = [row["id"] for row in rows]
+    used, read = await scans(busy, lambda tx: deliveries.claim(tx, ids, lane=lane, lease=LEASE))
+    assert used["deliveries_pkey"] >= TIMES
+    assert used["notifications_pkey"] >= 1
+    assert not read
+
+
+async def test_a_page_of_notifications_is_found_by_service_and_id(busy: Database) -> None:
+    used, read = await scans(busy, lambda tx: notifications.page(tx, 8, limit=50))
+    assert used["notifications_service"] == TIMES
+    assert not read
+
+
+async def test_notifications_are_found_by_their_reference_whatever_was_asked_before(busy: Database) -> None:
+    async def after_many_pages(tx: Connection) -> None:
+        await notifications.page(tx, 8, limit=50)
+        await notifications.page(tx, 8, limit=50)
+        assert len(await notifications.page(tx, 1, limit=50, reference="order-12")) in (1, 2)
+
+    used, read = await scans(busy, after_many_pages)
+    assert used["notifications_reference"] == TIMES
+    assert not read
+
+
+async def test_notifications_are_found_by_their_recipient_whatever_was_asked_before(busy: Database) -> None:
+    async def after_many_pages(tx: Connection) -> None:
+        await notifications.page(tx, 8, limit=50)
+        await notifications.page(tx, 8, limit=50)
+        assert await notifications.page(tx, 1, limit=50, recipient_id=4712)
+
+    used, read = await scans(busy, after_many_pages)
+    assert used["notifications_recipient"] == TIMES
+    assert not read
+
+
+async def test_the_deliveries_of_a_notification_are_found_by_it(busy: Database) -> None:
+    id = UUID("01900000-0000-7000-8000-000000000abc")
+    used, read = await scans(busy, lambda tx: deliveries.of_notifications(tx, [id]))
+    assert used == {"deliveries_notification": TIMES}
+    used, read = await scans(busy, lambda tx: deliveries.cancel(tx, 1, id))
+    assert used["deliveries_notification"] == TIMES
+    assert not read
+
+
+async def test_the_backlog_is_counted_in_the_index_of_due_rows(busy: Database) -> None:
+    used, read = await scans(busy, lambda tx: deliveries.backlog(tx, "urgent", limit=1000))
+    assert used == {"deliveries_due": TIMES}
+    assert not read
