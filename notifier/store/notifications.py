@@ -86,25 +86,25 @@ FIND = text("""
       FROM notifications WHERE service_id = :service_id AND id = :id
 """)
 
-# Newest first, by keyset: `before` is the last id of the page before. Only the filters that are asked for stand in
-# the statement: with `:reference IS NULL OR …` PostgreSQL, once a connection had listed a few pages without a filter,
-# kept the plan of those and read a service's whole history to find one reference.
-LIST = """
+# LIST is planned for the filters that are asked for, each time. Else PostgreSQL keeps one plan for all after a few
+# executions on a connection, and read a service's whole history to find one reference.
+PLAN_AFRESH = text("SET LOCAL plan_cache_mode = force_custom_plan")
+
+# Newest first, by keyset: `before` is the last id of the page before.
+LIST = text("""
     SELECT n.id, n.service_id, n.template, n.template_version, n.priority, n.mode, n.recipient_id, n.address, n.data,
            n.reference, n.collapse_key, n.send_at, n.expires_at, n.created_at
       FROM notifications n
      WHERE n.service_id = :service_id
        AND n.id < :before AND n.id >= :first
-       {filters}
+       AND (CAST(:reference AS text) IS NULL OR n.reference = :reference)
+       AND (CAST(:recipient_id AS bigint) IS NULL OR n.recipient_id = :recipient_id)
+       AND (CAST(:priority AS text) IS NULL OR n.priority = :priority)
+       AND (CAST(:status AS text) IS NULL OR EXISTS (
+            SELECT 1 FROM deliveries d WHERE d.notification_id = n.id AND d.status = :status))
      ORDER BY n.id DESC
      LIMIT :limit
-"""
-FILTERS = {
-    "reference": "AND n.reference = :reference",
-    "recipient_id": "AND n.recipient_id = :recipient_id",
-    "priority": "AND n.priority = :priority",
-    "status": "AND EXISTS (SELECT 1 FROM deliveries d WHERE d.notification_id = n.id AND d.status = :status)",
-}
+""")
 
 # Nothing that a message said of the person stays; that one was sent, and what came of it, does.
 ERASE_RECIPIENT = text("""
@@ -181,16 +181,18 @@ async def page(
     status: str | None = None,
 ) -> list[NotificationRow]:
     """One page of a service's notifications, newest first; `status` asks for any delivery in that state."""
-    filters = {"reference": reference, "recipient_id": recipient_id, "priority": priority, "status": status}
-    asked = {name: value for name, value in filters.items() if value is not None}
+    await db.execute(PLAN_AFRESH)
     rows = await db.execute(
-        text(LIST.format(filters=" ".join(FILTERS[name] for name in asked))),
+        LIST,
         {
             "service_id": service_id,
             "before": before or _LAST,
             "first": first_uuid7(created_after) if created_after else UUID(int=0),
+            "reference": reference,
+            "recipient_id": recipient_id,
+            "priority": priority,
+            "status": status,
             "limit": limit,
-            **asked,
         },
     )
     return [NotificationRow(*row) for row in rows]
