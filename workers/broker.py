@@ -1,8 +1,14 @@
-"""What kombu's Redis transport gets wrong when Redis goes away, set right."""
+"""What kombu's Redis transport gets wrong when Redis goes away, or holds what it should not, set right."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from kombu.transport import redis, virtual
+
+from notifier.observe import logs, metrics
+
+log = logs.get(__name__)
 
 
 class QoS(redis.QoS):
@@ -28,6 +34,24 @@ class QoS(redis.QoS):
             raise
 
 
+_read_one: Any = redis.Channel._brpop_read  # type: ignore[attr-defined]  # the stubs leave it out
+
+
+def _read_one_or_drop_it(channel: redis.Channel, **options: Any) -> Any:
+    """Read one message. One that is no message at all is dropped, and counted.
+
+    kombu 5.6 raises out of the worker's loop instead, and the worker ends ("Unrecoverable error"): whoever could
+    write ten stray strings to a queue stopped ten workers. BRPOP has taken the string out already.
+    """
+    try:
+        return _read_one(channel, **options)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # no JSON, no UTF-8, no envelope of Celery's
+        metrics.HINTS_LOST.labels("unreadable").inc()
+        log.warning("message_unreadable", error=type(error).__name__)
+        return True
+
+
 def mend() -> None:
-    """Let every Redis channel of this process count as above."""
+    """Let every Redis channel of this process do as above."""
     redis.Channel.QoS = QoS
+    redis.Channel._brpop_read = _read_one_or_drop_it  # type: ignore[attr-defined]
