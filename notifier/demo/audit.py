@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from notifier.demo.acts import Stage
-from notifier.store import deliveries
+from notifier.store import timelines
 from notifier.store.database import Database
 
 
@@ -35,7 +35,7 @@ async def audit(stage: Stage) -> Audit:
     fates: dict[int, str] = {}
     try:
         async with database.transaction() as tx:
-            while rows := await deliveries.fates(tx, after=max(fates, default=0)):
+            while rows := await timelines.fates(tx, after=max(fates, default=0)):
                 fates |= {id: status for id, status, _ in rows}
     finally:
         await database.close()

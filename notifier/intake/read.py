@@ -9,10 +9,10 @@ from uuid import UUID
 
 from notifier.domain.delivery import UNFINISHED, Status
 from notifier.domain.errors import NotFound, TooLate
-from notifier.store import deliveries, notifications
+from notifier.store import deliveries, notifications, timelines
 from notifier.store.database import Database
-from notifier.store.deliveries import DeliveryRow
 from notifier.store.notifications import NotificationRow
+from notifier.store.timelines import DeliveryRow
 
 #: A notification is what its best delivery is; while one is unfinished it is `accepted`.
 _BEST_FIRST = (
@@ -41,7 +41,7 @@ async def find(database: Database, service_id: int, id: UUID) -> dict[str, Any]:
         row = await notifications.find(tx, service_id, id)
         if row is None:
             raise NotFound(f"There is no notification {id}, or it belongs to another service.")
-        return _body(row, (await deliveries.of_notifications(tx, [id]))[id])
+        return _body(row, (await timelines.of_notifications(tx, [id]))[id])
 
 
 async def page(database: Database, service_id: int, *, limit: int, **filters: Any) -> dict[str, Any]:
@@ -49,7 +49,7 @@ async def page(database: Database, service_id: int, *, limit: int, **filters: An
     async with database.transaction() as tx:
         rows = await notifications.page(tx, service_id, limit=limit + 1, **filters)
         shown = rows[:limit]
-        found = await deliveries.of_notifications(tx, [row.id for row in shown])
+        found = await timelines.of_notifications(tx, [row.id for row in shown])
     return {
         "items": [_body(row, found[row.id]) for row in shown],
         "next": str(shown[-1].id) if len(rows) > limit else None,
@@ -62,7 +62,7 @@ async def cancel(database: Database, service_id: int, id: UUID) -> dict[str, Any
         if await notifications.find(tx, service_id, id) is None:
             raise NotFound(f"There is no notification {id}, or it belongs to another service.")
         cancelled = await deliveries.cancel(tx, service_id, id)
-        rows = (await deliveries.of_notifications(tx, [id]))[id]
+        rows = (await timelines.of_notifications(tx, [id]))[id]
     if not cancelled and not any(row.status == Status.CANCELLED for row in rows):
         states = ", ".join(sorted({row.status for row in rows}))
         raise TooLate(f"Nothing was left to cancel: its deliveries are {states}.")
@@ -75,8 +75,8 @@ async def timeline(database: Database, service_id: int, id: UUID) -> dict[str, A
         row = await notifications.find(tx, service_id, id)
         if row is None:
             raise NotFound(f"There is no notification {id}, or it belongs to another service.")
-        rows = (await deliveries.of_notifications(tx, [id]))[id]
-        events = await deliveries.events(tx, [delivery.id for delivery in rows])
+        rows = (await timelines.of_notifications(tx, [id]))[id]
+        events = await timelines.events(tx, [delivery.id for delivery in rows])
     items = [_event(row.created_at, "accepted", None, template=row.template, version=row.template_version)]
     born_without = [delivery for delivery in rows if delivery.reason == "no_address" and delivery.attempt == 0]
     items += [

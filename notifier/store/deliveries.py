@@ -1,7 +1,5 @@
 """Deliveries: where they are born, claimed, recorded and found due.
 
-(More than 400 lines because being born, claimed, recorded and found due share one table of columns and guards.)
-
 The only file a notification passes more than once: being born, claimed and recorded are three
 transactions in two processes, with the provider's call between the last two. Every write of a
 status is guarded by the statuses it may come from (`domain.delivery.FOLLOWS`).
@@ -39,22 +37,6 @@ class NewDelivery:
     due_at: datetime | None
     expires_at: datetime
     created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryRow:
-    """A delivery as a reader sees it."""
-
-    id: int
-    notification_id: UUID
-    channel: str
-    status: str
-    reason: str | None
-    attempt: int
-    provider: str | None
-    provider_message_id: str | None
-    due_at: datetime | None
-    updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,11 +188,6 @@ STEP = text("""
      WHERE status_from <> status ORDER BY id
 """)
 
-OF_NOTIFICATIONS = text("""
-    SELECT id, notification_id, channel, status, reason, attempt, provider, provider_message_id, due_at, updated_at
-      FROM deliveries WHERE notification_id = ANY(CAST(:ids AS uuid[])) ORDER BY id
-""")
-
 # What waits is cancelled; what one device of several has already is left at that.
 CANCEL = text("""
     WITH waiting AS (
@@ -228,21 +205,12 @@ CANCEL = text("""
     RETURNING delivery_id
 """)
 
-EVENTS = text("""
-    SELECT e.delivery_id, d.channel, e.at, e.status_from, e.status_to, e.reason, e.attempt, e.detail
-      FROM delivery_events e JOIN deliveries d ON d.id = e.delivery_id
-     WHERE e.delivery_id = ANY(CAST(:ids AS bigint[])) ORDER BY e.id
-""")
-
 # How much waits in a priority, counted up to :limit so that the count costs no more than it is worth.
 BACKLOG = text("""
     SELECT count(*) FROM (
         SELECT 1 FROM deliveries
          WHERE priority = :priority AND due_at <= now() + interval '2 minutes' LIMIT :limit) AS waiting
 """)
-
-
-FATES = text("SELECT id, status, reason FROM deliveries WHERE id > :after ORDER BY id LIMIT :limit")
 
 
 async def insert(db: Connection, rows: Sequence[NewDelivery]) -> list[tuple[int, Status, Lane]]:
@@ -391,29 +359,11 @@ async def step(db: Connection, steps: Sequence[tuple[Due, Step]], *, details: Ma
     )
 
 
-async def of_notifications(db: Connection, ids: Sequence[UUID]) -> dict[UUID, list[DeliveryRow]]:
-    """The deliveries of each notification, in the order they were born."""
-    found: dict[UUID, list[DeliveryRow]] = {id: [] for id in ids}
-    for row in await db.execute(OF_NOTIFICATIONS, {"ids": list(ids)}):
-        found[row.notification_id].append(DeliveryRow(*row))
-    return found
-
-
 async def cancel(db: Connection, service_id: int, notification_id: UUID) -> int:
     """Cancel what is not yet with a provider; returns how many deliveries that were."""
     cancellable = [status for status, after in FOLLOWS.items() if Status.CANCELLED in after]
     rows = await db.execute(CANCEL, {"id": notification_id, "service_id": service_id, "cancellable": cancellable})
     return len(rows.all())
-
-
-async def events(db: Connection, delivery_ids: Sequence[int]) -> list[Mapping[str, Any]]:
-    """Every decision about these deliveries after they were accepted, in order."""
-    return [dict(row) for row in (await db.execute(EVENTS, {"ids": list(delivery_ids)})).mappings()]
-
-
-async def fates(db: Connection, *, after: int = 0, limit: int = 10_000) -> list[tuple[int, str, str | None]]:
-    """Id, status and reason of deliveries, in id order: for an audit against a provider's own records."""
-    return [(row.id, row.status, row.reason) for row in await db.execute(FATES, {"after": after, "limit": limit})]
 
 
 async def backlog(db: Connection, priority: str, *, limit: int) -> int:

@@ -11,7 +11,7 @@ import pytest
 
 from notifier.domain.delivery import FOLLOWS, Status, Step
 from notifier.domain.notification import OnUnknown
-from notifier.store import deliveries
+from notifier.store import deliveries, timelines
 from notifier.store.database import Database
 from notifier.store.deliveries import Due
 from tests.builders import BULK_EMAIL, HOUR, SECOND, URGENT_EMAIL, born, expire, history, make_due, row_of, sql
@@ -107,7 +107,7 @@ async def test_a_step_to_another_state_is_written_with_its_event(database: Datab
     row = await row_of(database, id)
     assert (row["status"], row["reason"], row["due_at"]) == ("expired", "expired_while_queued", None)
     async with database.transaction() as tx:
-        (event,) = await deliveries.events(tx, [id])
+        (event,) = await timelines.events(tx, [id])
     assert (event["status_from"], event["status_to"], event["detail"]) == ("queued", "expired", {"waited_in": "queued"})
 
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from notifier.domain.notification import LANES
-from notifier.store import deliveries, notifications
+from notifier.store import deliveries, notifications, timelines
 from notifier.store.database import Connection, Database
 from tests.builders import LEASE, URGENT_EMAIL, sql
 
@@ -130,7 +130,7 @@ async def test_notifications_are_found_by_their_recipient_whatever_was_asked_bef
 
 async def test_the_deliveries_of_a_notification_are_found_by_it(busy: Database) -> None:
     id = UUID("01900000-0000-7000-8000-000000000abc")
-    used, read = await scans(busy, lambda tx: deliveries.of_notifications(tx, [id]))
+    used, read = await scans(busy, lambda tx: timelines.of_notifications(tx, [id]))
     assert used == {"deliveries_notification": TIMES}
     used, read = await scans(busy, lambda tx: deliveries.cancel(tx, 1, id))
     assert used["deliveries_notification"] == TIMES

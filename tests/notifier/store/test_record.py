@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from notifier.domain.delivery import FOLLOWS, Status, Step
-from notifier.store import deliveries
+from notifier.store import deliveries, timelines
 from notifier.store.database import Database
 from notifier.store.deliveries import Claim, Record
 from tests.builders import HOUR, LEASE, URGENT_EMAIL, a_notification, born, history, row_of, sql
@@ -41,7 +41,7 @@ async def test_a_result_is_written_with_one_event(database: Database) -> None:
     assert (row["status"], row["reason"], row["due_at"]) == ("sent", "accepted", None)
     assert (row["provider"], row["provider_message_id"]) == ("ses", "m-1")
     async with database.transaction() as tx:
-        (event,) = await deliveries.events(tx, [claim.id])
+        (event,) = await timelines.events(tx, [claim.id])
     assert (event["status_from"], event["status_to"], event["attempt"]) == ("sending", "sent", 1)
     assert event["detail"] == detail
 
@@ -85,7 +85,7 @@ async def test_an_attempt_that_does_not_count_is_given_back_but_its_event_tells_
     row = await row_of(database, claim.id)
     assert (row["status"], row["attempt"], row["fence"], row["due_at"]) == ("retrying", 0, 1, at)
     async with database.transaction() as tx:
-        (event,) = await deliveries.events(tx, [claim.id])
+        (event,) = await timelines.events(tx, [claim.id])
     assert event["attempt"] == 1
 
 
@@ -190,8 +190,8 @@ async def test_a_cancel_and_a_claim_at_once_do_not_both_succeed(database: Databa
 async def test_an_audit_reads_every_fate_in_order_page_by_page(database: Database) -> None:
     ids = await born(database, count=5, status=Status.SENT)
     async with database.transaction() as tx:
-        first = await deliveries.fates(tx, limit=3)
-        rest = await deliveries.fates(tx, after=first[-1][0], limit=3)
+        first = await timelines.fates(tx, limit=3)
+        rest = await timelines.fates(tx, after=first[-1][0], limit=3)
     assert [id for id, _, _ in [*first, *rest]] == ids
     assert {status for _, status, _ in first} == {"sent"}
 
@@ -200,6 +200,6 @@ async def test_deliveries_are_shown_by_notification(database: Database) -> None:
     one, other = a_notification().id, a_notification().id
     (id,) = await born(database, id=one)
     async with database.transaction() as tx:
-        found = await deliveries.of_notifications(tx, [one, other])
+        found = await timelines.of_notifications(tx, [one, other])
     assert [row.id for row in found[one]] == [id]
     assert found[other] == []

@@ -1,0 +1,61 @@
+"""Deliveries as a reader sees them: their state, and every decision that led to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+
+from notifier.store.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRow:
+    """A delivery as a reader sees it."""
+
+    id: int
+    notification_id: UUID
+    channel: str
+    status: str
+    reason: str | None
+    attempt: int
+    provider: str | None
+    provider_message_id: str | None
+    due_at: datetime | None
+    updated_at: datetime
+
+
+OF_NOTIFICATIONS = text("""
+    SELECT id, notification_id, channel, status, reason, attempt, provider, provider_message_id, due_at, updated_at
+      FROM deliveries WHERE notification_id = ANY(CAST(:ids AS uuid[])) ORDER BY id
+""")
+
+EVENTS = text("""
+    SELECT e.delivery_id, d.channel, e.at, e.status_from, e.status_to, e.reason, e.attempt, e.detail
+      FROM delivery_events e JOIN deliveries d ON d.id = e.delivery_id
+     WHERE e.delivery_id = ANY(CAST(:ids AS bigint[])) ORDER BY e.id
+""")
+
+FATES = text("SELECT id, status, reason FROM deliveries WHERE id > :after ORDER BY id LIMIT :limit")
+
+
+async def of_notifications(db: Connection, ids: Sequence[UUID]) -> dict[UUID, list[DeliveryRow]]:
+    """The deliveries of each notification, in the order they were born."""
+    found: dict[UUID, list[DeliveryRow]] = {id: [] for id in ids}
+    for row in await db.execute(OF_NOTIFICATIONS, {"ids": list(ids)}):
+        found[row.notification_id].append(DeliveryRow(*row))
+    return found
+
+
+async def events(db: Connection, delivery_ids: Sequence[int]) -> list[Mapping[str, Any]]:
+    """Every decision about these deliveries after they were accepted, in order."""
+    return [dict(row) for row in (await db.execute(EVENTS, {"ids": list(delivery_ids)})).mappings()]
+
+
+async def fates(db: Connection, *, after: int = 0, limit: int = 10_000) -> list[tuple[int, str, str | None]]:
+    """Id, status and reason of deliveries, in id order: for an audit against a provider's own records."""
+    return [(row.id, row.status, row.reason) for row in await db.execute(FATES, {"after": after, "limit": limit})]
