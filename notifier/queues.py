@@ -56,15 +56,15 @@ class Hint:
     @classmethod
     def parse(cls, message: Mapping[str, Any]) -> Hint:
         """Read a message; fields added by a newer release are passed over."""
-        if message.get("v") != ENVELOPE:
-            raise HintNotUnderstood(f"envelope version {message.get('v')!r}")
+        if (version := message.get("v")) != ENVELOPE:
+            raise HintNotUnderstood(f"envelope version {version if type(version) is int else type(version).__name__}")
         try:
             ids = tuple(int(id) for id in message["ids"])[:HINT_SIZE]
             at = float(message.get("at", 0.0))
             datetime.fromtimestamp(at, UTC)  # must be a moment: it is written down with what becomes of the hint
             by = "".join(char for char in str(message.get("by", ""))[:16] if char.isprintable())
             hint = cls(Lane.parse(str(message["lane"])), ids, at, by)
-        except (KeyError, TypeError, ValueError, OverflowError, OSError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, OSError, RecursionError) as error:
             raise HintNotUnderstood(type(error).__name__) from error
         if not all(0 <= id < 1 << 63 for id in ids):
             raise HintNotUnderstood("ids out of range")

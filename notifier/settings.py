@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from notifier.domain.errors import SettingsInvalid
 
@@ -33,6 +33,11 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 EMAIL_PROVIDERS = {"ses", "smtp", "sandbox"}
 PUSH_PROVIDERS = {"fcm", "sandbox"}
 DESKTOP_PROVIDERS = {"webpush", "sandbox"}
+#: Of a PostgreSQL URL, those that our driver takes. It knows libpq's `sslmode` by the name `ssl`.
+POSTGRESQL_NUMBERS = {"port", "prepared_statement_cache_size"}
+POSTGRESQL_PARAMETERS = {"sslmode", "ssl", "host", *POSTGRESQL_NUMBERS}
+#: Seconds. No wait that is set here is longer; what is (infinity, a slip of the finger) overflows somewhere.
+DAY = 86_400
 BROKERS = ("redis://", "rediss://", "unix://", "redis+socket://", "sentinel://", "amqp://", "amqps://", "sqs://")
 
 
@@ -137,7 +142,11 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(1 << 20, ge=1024, description="Largest request body.", examples=["1048576"])
     max_batch_body_bytes: int = Field(8 << 20, ge=1024, description="Largest body of a batch.", examples=["8388608"])
     key_rate_per_second: float = Field(
-        2000, gt=0, description="Requests a second each API key may make, per API process.", examples=["2000"]
+        2000,
+        gt=0,
+        allow_inf_nan=False,
+        description="Requests a second each API key may make, per API process.",
+        examples=["2000"],
     )
     key_rate_burst: int = Field(4000, ge=1, description="Requests a key may make at once.", examples=["4000"])
     bulk_backlog_limit: int = Field(
@@ -156,20 +165,24 @@ class Settings(BaseSettings):
     # -- delivery --
     max_attempts: int = Field(8, ge=1, le=50, description="Attempts of a delivery at most.", examples=["8"])
     lease: float = Field(
-        60, gt=0, description="Seconds a worker may hold a delivery; more than PROVIDER_TIMEOUT.", examples=["60"]
+        60,
+        gt=0,
+        le=DAY,
+        description="Seconds a worker may hold a delivery; more than PROVIDER_TIMEOUT.",
+        examples=["60"],
     )
     retry_first_wait: float = Field(
-        5, gt=0, description="Longest wait after the first failure; it doubles from there.", examples=["5"]
+        5, gt=0, le=DAY, description="Longest wait after the first failure; it doubles from there.", examples=["5"]
     )
     urgent_hint_life: float = Field(
-        5, gt=0, description="Seconds after which an urgent delivery is hinted again.", examples=["5"]
+        5, gt=0, le=DAY, description="Seconds after which an urgent delivery is hinted again.", examples=["5"]
     )
     bulk_hint_life: float = Field(
-        30, gt=0, description="Seconds after which a bulk delivery is hinted again.", examples=["30"]
+        30, gt=0, le=DAY, description="Seconds after which a bulk delivery is hinted again.", examples=["30"]
     )
-    sweep_every: float = Field(1, gt=0, description="Seconds between sweeps.", examples=["1"])
+    sweep_every: float = Field(1, gt=0, le=DAY, description="Seconds between sweeps.", examples=["1"])
     shutdown_grace: float = Field(
-        20, gt=0, description="Seconds a stopping worker may take to finish its calls.", examples=["20"]
+        20, gt=0, le=DAY, description="Seconds a stopping worker may take to finish its calls.", examples=["20"]
     )
     urgent_concurrency: int = Field(2, ge=1, description="Processes of an urgent worker.", examples=["2"])
     bulk_concurrency: int = Field(2, ge=1, description="Processes of a bulk worker.", examples=["2"])
@@ -218,7 +231,7 @@ class Settings(BaseSettings):
     def _postgresql(cls, url: SecretStr) -> SecretStr:
         if not url.get_secret_value().startswith(("postgresql://", "postgres://", "postgresql+asyncpg://")):
             raise ValueError("must begin with postgresql:// (no other database will do)")
-        return _with_port(url)
+        return _with_ssl(_with_port(url))
 
     @field_validator("redis_url")
     @classmethod
@@ -227,7 +240,7 @@ class Settings(BaseSettings):
             ("redis://", "rediss://", "unix://", "redis+socket://", "sentinel://")
         ):
             raise ValueError("must begin with redis://, rediss:// or unix://")
-        return _with_port(url)
+        return _with_number(_with_port(url))
 
     @field_validator("broker_url")
     @classmethod
@@ -236,7 +249,18 @@ class Settings(BaseSettings):
             return None
         if not url.get_secret_value().startswith(BROKERS):
             raise ValueError(f"must begin with one of {', '.join(BROKERS)}")
-        return _with_port(url)
+        return _with_number(_with_port(url))
+
+    @field_validator("ses_endpoint_url", "fcm_endpoint_url", "sandbox_url", "public_url")
+    @classmethod
+    def _http(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        if url is not None:
+            _port(url)
+            if not urlsplit(url).hostname:
+                raise ValueError("is not a URL (it names no host)")
+        return url
 
     @field_validator("lease")
     @classmethod
@@ -269,20 +293,55 @@ def load() -> Settings:
     """The settings of this process; SettingsInvalid names each wrong one, its problem and an example."""
     data_dir = os.environ.get(f"{PREFIX}DATA_DIR")
     secrets_dir = os.environ.get(f"{PREFIX}SECRETS_DIR")
+    # Without these two the defaults would do, and lead to somebody else's servers.
+    if data_dir and not (Path(data_dir) / "env").is_file():
+        raise SettingsInvalid(f"{PREFIX}DATA_DIR: {data_dir} has no file env. `notifier up` writes it.")
+    if secrets_dir and not Path(secrets_dir).is_dir():
+        raise SettingsInvalid(f"{PREFIX}SECRETS_DIR: there is no folder {secrets_dir}.")
     try:
         return Settings(_env_file=Path(data_dir) / "env" if data_dir else None, _secrets_dir=secrets_dir or None)
     except ValidationError as error:
         raise SettingsInvalid("; ".join(_problems(error))) from None
+    except (OSError, UnicodeDecodeError, SettingsError) as error:
+        places = " or ".join(place for place in (data_dir, secrets_dir) if place)
+        raise SettingsInvalid(f"The settings in {places} cannot be read ({type(error).__name__}).") from None
+
+
+def _port(url: str) -> None:
+    """ValueError if the URL cannot be taken apart, or its port is no number."""
+    try:
+        _ = urlsplit(url).port
+    except ValueError as error:
+        raise ValueError(f"is not a URL ({str(error).split(' as ')[0]}); encode @ : / in a password") from None
 
 
 def _with_port(url: SecretStr) -> SecretStr:
     """`url`, if its port is a number. (Sentinel has a list of hosts, SQS a key that may hold anything.)"""
     if not url.get_secret_value().startswith(("sentinel://", "sqs://")):
-        try:
-            _ = urlsplit(url.get_secret_value()).port
-        except ValueError as error:
-            raise ValueError(f"is not a URL ({str(error).split(' as ')[0]}); encode @ : / in a password") from None
+        _port(url.get_secret_value())
     return url
+
+
+def _with_number(url: SecretStr) -> SecretStr:
+    """`url`, if it is not Redis's or its path is a database's number, as in redis://host:6379/0."""
+    if url.get_secret_value().startswith(("redis://", "rediss://")):
+        number = urlsplit(url.get_secret_value()).path.strip("/")
+        if number and not number.isdecimal():
+            raise ValueError("must end in the number of a database; encode @ : / in a password")
+    return url
+
+
+def _with_ssl(url: SecretStr) -> SecretStr:
+    """`url` with its parameters in the words of our driver."""
+    place, _, query = url.get_secret_value().partition("?")
+    given = parse_qsl(query, keep_blank_values=True)
+    if any(name not in POSTGRESQL_PARAMETERS for name, _ in given):  # not named: it may be half a password
+        known = ", ".join(sorted(POSTGRESQL_PARAMETERS))
+        raise ValueError(f"has a parameter we do not know (known are {known}); encode ? in a password")
+    if wrong := [name for name, value in given if name in POSTGRESQL_NUMBERS and not value.isdecimal()]:
+        raise ValueError(f"{wrong[0]} must be a number")
+    words = urlencode([("ssl" if name == "sslmode" else name, value) for name, value in given])
+    return SecretStr(f"{place}?{words}") if words else url
 
 
 def _problems(error: ValidationError) -> Iterable[str]:

@@ -45,7 +45,8 @@ def _read_one_or_drop_it(channel: redis.Channel, **options: Any) -> Any:
     """
     try:
         return _read_one(channel, **options)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:  # no JSON, no UTF-8, no envelope of Celery's
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        # No JSON, no UTF-8, no envelope of Celery's, or brackets in brackets until Python's stack ends.
         metrics.HINTS_LOST.labels("unreadable").inc()
         log.warning("message_unreadable", error=type(error).__name__)
         return True

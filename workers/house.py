@@ -49,6 +49,8 @@ class House:
         self.run(self.workshop.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
+        if not self._thread.is_alive():
+            self._loop.close()
 
 
 _house: House | None = None

@@ -29,14 +29,19 @@ run.add_to(app)
 send.add_to(app)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"notifier {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _start(
     data_dir: DataDir = None,
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    version: Annotated[  # noqa: ARG001 (its callback has answered, before a command is missed)
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
 ) -> None:
-    if version:
-        typer.echo(f"notifier {__version__}")
-        raise typer.Exit
     use(data_dir)
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import orjson
 import typer
 
-from notifier import bootstrap
-from notifier.cli.doctor import away
 from notifier.cli.options import DataDir, Json, use
 from notifier.domain.caller import Scope, new_key
 from notifier.domain.errors import ServerUnreachable, Unavailable
 from notifier.domain.notification import Mode
-from notifier.store import services
-from notifier.store.database import Connection
+
+if TYPE_CHECKING:
+    from notifier.store.database import Connection
 
 app = typer.Typer(help="API keys of calling services.", no_args_is_help=True)
 
@@ -44,6 +43,8 @@ def create(
         raise typer.BadParameter(f"NAME must have 1 to {LONGEST_NAME} characters, none of them a control character")
     mode = Mode.TEST if test else Mode.LIVE
     scopes = sorted(set(scope or USUAL))
+    from notifier.store import services
+
     key = new_key(mode)
     _in_database(lambda tx: services.add_key(tx, name, key, scopes=scopes, mode=mode))
     if json:
@@ -59,6 +60,8 @@ def create(
 def list_(json: Json = False, data_dir: DataDir = None) -> None:
     """List every key, without its secret."""
     use(data_dir)
+    from notifier.store import services
+
     rows = _in_database(services.list_keys)
     if json:
         _print(
@@ -88,6 +91,10 @@ def revoke(
 ) -> None:
     """End a key's life, for good. It stops working within two seconds."""
     use(data_dir)
+    if not id.isprintable():
+        raise typer.BadParameter("ID has characters that no key's id has")
+    from notifier.store import services
+
     _in_database(lambda tx: services.revoke_key(tx, id))
     if json:
         _print({"id": id, "revoked": True})
@@ -96,12 +103,16 @@ def revoke(
 
 
 def _in_database(work: Callable[[Connection], Awaitable[T]]) -> T:
+    from notifier import bootstrap
+
     async def run() -> T:
         database = bootstrap.database(bootstrap.prepare(), application="cli")
         try:
             async with database.transaction() as tx:
                 return await work(tx)
         except Unavailable as error:
+            from notifier.cli.doctor import away
+
             raise ServerUnreachable(away(error)) from error
         finally:
             await database.close()

@@ -13,11 +13,9 @@ from typing import Annotated
 import orjson
 import typer
 
-from notifier import bootstrap
 from notifier.cli.options import DataDir, Json, use
 from notifier.domain.errors import DataDirInUse, PortTaken, ServerUnreachable, SettingsInvalid, Unavailable
 from notifier.settings import PREFIX, Settings, load
-from notifier.store import migrations
 
 #: Where settings come from beside the environment; these two only ever come from there.
 _PLACES = {
@@ -67,6 +65,8 @@ def api(
 ) -> None:
     """Serve the HTTP API."""
     use(data_dir)
+    from notifier import bootstrap
+
     settings = bootstrap.prepare()
     bootstrap.catalogue(settings)
     asyncio.run(_check_database(settings))
@@ -126,6 +126,9 @@ def sandbox(
 def migrate(json: Json = False, data_dir: DataDir = None) -> None:
     """Bring the database's schema up to date. Safe to run twice, and twice at once."""
     use(data_dir)
+    from notifier import bootstrap
+    from notifier.store import migrations
+
     applied = migrations.main(bootstrap.prepare().database_url.get_secret_value())
     if json:
         typer.echo(orjson.dumps({"applied": applied}).decode())
@@ -139,6 +142,7 @@ def migrate(json: Json = False, data_dir: DataDir = None) -> None:
 def doctor(json: Json = False, data_dir: DataDir = None) -> None:
     """Check database, broker, providers, templates and clocks, and say what to do about each problem."""
     use(data_dir)
+    from notifier import bootstrap
     from notifier.cli.doctor import examine
 
     findings = asyncio.run(examine(bootstrap.prepare()))
@@ -169,12 +173,14 @@ def settings(json: Json = False, data_dir: DataDir = None) -> None:
                 "default": None if shown is None else str(shown),
                 "example": str(field.examples[0]) if field.examples else None,
                 "description": field.description,
-                "set": name in known or f"{PREFIX}{name.upper()}" in os.environ,
+                "set": name in known or bool(os.environ.get(f"{PREFIX}{name.upper()}")),
             }
         )
     for name, meaning in _PLACES.items():
         full = f"{PREFIX}{name}"
-        rows.append({"name": full, "default": None, "example": None, "description": meaning, "set": full in os.environ})
+        rows.append(
+            {"name": full, "default": None, "example": None, "description": meaning, "set": bool(os.environ.get(full))}
+        )
     if json:
         typer.echo(orjson.dumps(rows).decode())
     else:
@@ -188,6 +194,7 @@ def settings(json: Json = False, data_dir: DataDir = None) -> None:
 
 async def _check_database(settings: Settings) -> None:
     """ServerUnreachable with its remedy. (One that goes away later is waited for, with 503.)"""
+    from notifier import bootstrap
     from notifier.cli.doctor import away
 
     database = bootstrap.database(settings, application="api")

@@ -6,13 +6,15 @@ import asyncio
 import time
 from typing import Annotated, Any
 
-import aiohttp
 import orjson
 import typer
 
 from notifier.cli.options import DataDir, Json, use
 from notifier.domain.errors import FieldProblem, Invalid, NotifierError, ServerUnreachable
 from notifier.settings import load
+
+#: Digits of the largest id. JSON has no place for more, and the API says what is wrong with such an address.
+LONGEST_ID = 19
 
 
 class Refused(NotifierError):
@@ -50,7 +52,7 @@ def send(
         raise Invalid(f'--data is not JSON ({error}). Quote it like this: --data \'{{"amount": "12.50"}}\'') from None
     body: dict[str, Any] = {
         "template": template,
-        "recipient": {"id": int(to)} if to.isdecimal() else {"email": to},
+        "recipient": {"id": int(to)} if to.isdecimal() and len(to) <= LONGEST_ID else {"email": to},
         "data": variables,
     }
     body |= {"channels": channel} if channel else {}
@@ -60,7 +62,11 @@ def send(
     headers |= {"Idempotency-Key": idempotency_key} if idempotency_key is not None else {}
     if not all(value.isascii() and value.isprintable() for value in headers.values()):
         raise Invalid("The API key and the idempotency key must be printable ASCII.")
-    shown = asyncio.run(_send(_base(url or load().public_url), headers, body, wait))
+    try:
+        asked = orjson.dumps(body)
+    except orjson.JSONEncodeError as error:  # bytes that are no text, from a terminal
+        raise Invalid(f"The request cannot be written as JSON ({error}).") from None
+    shown = asyncio.run(_send(_base(url or load().public_url), headers, asked, wait))
     if json:
         typer.echo(orjson.dumps(shown).decode())
     else:
@@ -77,10 +83,12 @@ def _base(url: str) -> str:
     return url.rstrip("/")
 
 
-async def _send(url: str, headers: dict[str, str], body: dict[str, Any], wait: float) -> dict[str, Any]:
+async def _send(url: str, headers: dict[str, str], body: bytes, wait: float) -> dict[str, Any]:
+    import aiohttp
+
     try:
         async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=30)) as session:
-            shown = await _json(session.post(f"{url}/v1/notifications", data=orjson.dumps(body)))
+            shown = await _json(session.post(f"{url}/v1/notifications", data=body))
             give_up = time.monotonic() + wait
             while wait and shown["status"] == "accepted" and time.monotonic() < give_up:
                 await asyncio.sleep(0.1)

@@ -8,15 +8,12 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from notifier import bootstrap
 from notifier.cli.options import DataDir, Json, use
 from notifier.domain.content import EmailContent
 from notifier.domain.errors import Invalid
 from notifier.domain.notification import Channel
 from notifier.domain.recipient import Recipient
 from notifier.settings import load
-from notifier.templating import check as check_folder
-from notifier.templating import check_data, render
 
 app = typer.Typer(help="Check and preview templates.", no_args_is_help=True)
 
@@ -29,6 +26,8 @@ def check(
 ) -> None:
     """Find missing variables, missing parts and broken HTML. Exit 1 if anything is wrong."""
     use(data_dir)
+    from notifier.templating import check as check_folder
+
     findings = check_folder(folder or load().templates_dir)
     if json:
         typer.echo(orjson.dumps([str(finding) for finding in findings]).decode())
@@ -53,6 +52,9 @@ def preview(
 ) -> None:
     """Render a template as a recipient would see it. Sends nothing."""
     use(data_dir)
+    from notifier import bootstrap
+    from notifier.templating import check_data, render
+
     settings = bootstrap.prepare()
     template = bootstrap.catalogue(settings).get(name)
     try:

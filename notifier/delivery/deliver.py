@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -202,8 +202,7 @@ class Deliverer:
             attempt.outcome = Unknown(f"worker_error:{type(error).__name__}")
         finally:
             try:
-                # Also when this task is cancelled (the worker stops): shielded, so that the row learns of it.
-                await asyncio.shield(asyncio.ensure_future(self._finish(hint, claim, attempt, now)))
+                await _to_its_end(self._finish(hint, claim, attempt, now))
             finally:
                 slots.give()
 
@@ -288,6 +287,17 @@ class Deliverer:
             if endpoints := [(service, t.endpoint) for service, t in gone if isinstance(t, Subscription)]:
                 await recipients.drop_subscriptions(tx, endpoints)
         return [result.record.id in written for result in results]
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do `work` even if this task is cancelled meanwhile (the worker stops), and end only when it is done."""
+    doing = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        # Left to itself it would lose its connection: whoever has stopped us closes the pool next.
+        await doing
+        raise
 
 
 def _recipient(claim: Claim, people: Mapping[tuple[int, int], Recipient]) -> Recipient | None:

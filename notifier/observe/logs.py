@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import MutableMapping
+import traceback
+from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import structlog
@@ -21,6 +22,33 @@ def _only_allowed(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMa
     return {key: value for key, value in event.items() if key in ALLOWED}
 
 
+def _traceback(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """`exc_info` as text: where it went wrong and with what error, and never an error's own words.
+
+    A driver's error shows the value that it could not take, a client's the URL that it could not reach: the
+    addresses and tokens that ALLOWED keeps out would come in with them.
+    """
+    told = event.pop("exc_info", None)
+    if told is True:
+        told = sys.exc_info()[1]
+    error = told[1] if isinstance(told, tuple) else told
+    if isinstance(error, BaseException):
+        event["exception"] = "\n".join(_chain(error))
+    return event
+
+
+def _chain(error: BaseException) -> Iterator[str]:
+    """The frames and the name of an error and of those it came from, the first cause first."""
+    seen: list[BaseException] = []
+    next: BaseException | None = error
+    while next is not None and next not in seen:
+        seen.append(next)
+        next = next.__cause__ or (None if next.__suppress_context__ else next.__context__)
+    for each in reversed(seen):
+        yield "".join(traceback.format_tb(each.__traceback__)).rstrip()
+        yield f"{type(each).__module__}.{type(each).__qualname__}"
+
+
 def configure(*, level: str = "INFO", form: str = "json") -> None:
     """Set up logging for this process: to stderr, our own events and the libraries' warnings."""
     shared: list[Any] = [
@@ -28,7 +56,7 @@ def configure(*, level: str = "INFO", form: str = "json") -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        _traceback,
     ]
     renderer: Any = (
         structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)

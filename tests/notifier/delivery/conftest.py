@@ -1,0 +1,129 @@
+"""A worker's deliverer on a real database, with carriers in place of providers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from io import StringIO
+from random import Random
+
+import pytest
+
+from notifier.channels.contract import Provider
+from notifier.delivery.deliver import Deliverer, Terms
+from notifier.delivery.send import Sender
+from notifier.delivery.sweep import Sweeper
+from notifier.domain.notification import Channel, Lane, Mode
+from notifier.observe import logs
+from notifier.queues import Hint, Publisher, hints
+from notifier.store.database import Database
+from tests.builders import HINT_LIFE, URGENT_EMAIL, the_catalogue
+from tests.notifier.delivery.carrier import Carrier
+from tests.notifier.intake.broker import Broker
+from tests.notifier.intake.conftest import broker, publisher
+
+__all__ = ["broker", "publisher"]  # fixtures
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[StringIO]:
+    """What the deliverer logs, as in production. Nothing of it ever says who was told, or what."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    logs.configure(level="DEBUG", form="json")
+    (handler,) = root.handlers
+    assert isinstance(handler, logging.StreamHandler)
+    handler.setStream(stream := StringIO())
+    yield stream
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for personal in ("ada@", "example.com", "token-", "12.50", "p256dh"):
+        assert personal not in stream.getvalue()
+
+
+@dataclass
+class Bench:
+    """Opens deliverers, and has one carrier a channel, and the sandbox for test keys."""
+
+    database: Database
+    email: Carrier = field(default_factory=lambda: Carrier(Channel.EMAIL, name="mail"))
+    push: Carrier = field(default_factory=lambda: Carrier(Channel.PUSH, name="phones"))
+    desktop: Carrier = field(default_factory=lambda: Carrier(Channel.DESKTOP, name="browsers"))
+    sandbox: Carrier = field(default_factory=lambda: Carrier(name="sandbox"))
+    opened: list[Deliverer] = field(default_factory=list)
+
+    def open(
+        self,
+        *,
+        database: Database | None = None,
+        email: Sequence[Provider] | None = None,
+        test: Sequence[Provider] | None = None,
+        lease: float = 60,
+        first_wait: float = 5,
+        timeout: float = 10,
+    ) -> Deliverer:
+        """A worker process's deliverer; times are seconds."""
+        live: dict[Channel, Sequence[Provider]] = {
+            Channel.EMAIL: (self.email,) if email is None else email,
+            Channel.PUSH: (self.push,),
+            Channel.DESKTOP: (self.desktop,),
+        }
+        sender = Sender(
+            catalogue=the_catalogue(),
+            providers={(Mode.LIVE, channel): some for channel, some in live.items()}
+            | {(Mode.TEST, channel): (self.sandbox,) if test is None else test for channel in Channel},
+            timeout=timedelta(seconds=timeout),
+            extra={"brand": "Acme"},
+        )
+        terms = Terms(lease=timedelta(seconds=lease), first_wait=timedelta(seconds=first_wait))
+        deliverer = Deliverer(database=database or self.database, sender=sender, terms=terms, rng=Random(7))
+        self.opened.append(deliverer)
+        return deliverer
+
+
+@pytest.fixture
+async def bench(database: Database) -> AsyncIterator[Bench]:
+    bench = Bench(database)
+    yield bench
+    for deliverer in bench.opened:
+        await deliverer.drain(grace=timedelta(0))
+
+
+def a_hint(*ids: int, lane: Lane = URGENT_EMAIL) -> Hint:
+    (hint,) = hints([(id, lane) for id in ids], by="test")
+    return hint
+
+
+# -- the sweeper --
+
+AGO = timedelta(seconds=-1)
+Hinted = Callable[[], dict[str, list[int]]]
+
+
+def a_sweeper(database: Database, publisher: Publisher) -> Sweeper:
+    """A control process's."""
+    return Sweeper(
+        database=database, publisher=publisher, hint_life=HINT_LIFE, first_wait=timedelta(seconds=5), rng=Random(7)
+    )
+
+
+@pytest.fixture
+def sweeper(database: Database, publisher: Publisher) -> Sweeper:
+    return a_sweeper(database, publisher)
+
+
+@pytest.fixture
+def hinted(publisher: Publisher, broker: Broker) -> Hinted:
+    """Ids that were hinted, by lane; all of them by the sweeper."""
+
+    def read() -> dict[str, list[int]]:
+        publisher.close()
+        found: dict[str, list[int]] = {}
+        for hint in broker.published():
+            assert hint.by == "sweep"
+            found.setdefault(str(hint.lane), []).extend(hint.ids)
+        return found
+
+    return read

@@ -1,0 +1,65 @@
+"""`python -m workers POOL`: what it says when it cannot start."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from notifier.settings import PREFIX, load
+from workers.__main__ import main
+
+SANDBOXED = {f"{channel}_PROVIDERS": "sandbox" for channel in ("EMAIL", "PUSH", "DESKTOP")} | {
+    "SANDBOX_URL": "http://127.0.0.1:1"
+}
+Start = Callable[..., str]
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Start]:
+    """Starts the urgent pool with these settings, which are wrong; returns the line that it said."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        monkeypatch.delenv(name)
+
+    def start(**values: str) -> str:
+        for name, value in (SANDBOXED | values).items():
+            monkeypatch.setenv(f"{PREFIX}{name}", value)
+        load.cache_clear()
+        assert main(["urgent"]) == 1
+        said = capsys.readouterr()
+        (line,) = said.err.splitlines()
+        assert said.out == ""
+        assert line.startswith("notifier: ")
+        return line.removeprefix("notifier: ")
+
+    yield start
+    load.cache_clear()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["urgent", "bulk"], ["--help"]])
+def test_wrong_use_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == "usage: python -m workers urgent|bulk|control|beat\n"
+
+
+def test_a_wrong_setting_is_said_with_its_name(started: Start) -> None:
+    assert started(SWEEP_EVERY="inf").startswith("NOTIFIER_SWEEP_EVERY: ")
+
+
+def test_a_folder_without_templates_is_said_once_and_not_by_every_process(started: Start) -> None:
+    assert started(TEMPLATES_DIR="/nowhere").startswith("/nowhere: there is no such folder.")
+
+
+def test_a_wrong_service_account_is_said_before_the_first_message(started: Start, tmp_path: Path) -> None:
+    file = tmp_path / "fcm.json"
+    file.write_text('{"type": "service_account", "private_key": "hunter2"}')
+    line = started(PUSH_PROVIDERS="fcm", FCM_SERVICE_ACCOUNT_FILE=str(file))
+    assert line.startswith(f"NOTIFIER_FCM_SERVICE_ACCOUNT_FILE: {file} is not a usable service account")
+    assert "hunter2" not in line

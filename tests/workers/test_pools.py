@@ -1,0 +1,51 @@
+"""Which lanes each pool serves, in what order; what beat asks for; and how Celery is set up."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from notifier.queues import CONTROL_QUEUE
+from notifier.settings import PREFIX, Settings, load
+from workers.pools import pools
+from workers.schedule import schedule
+
+URGENT = ("v1.urgent.email", "v1.urgent.push", "v1.urgent.desktop")
+BULK = ("v1.bulk.email", "v1.bulk.push", "v1.bulk.desktop")
+
+
+def settings(**values: str) -> Settings:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(PREFIX)]:
+            patch.delenv(name)
+        for name, value in values.items():
+            patch.setenv(f"{PREFIX}{name.upper()}", value)
+        load.cache_clear()
+        try:
+            return load()
+        finally:
+            load.cache_clear()
+
+
+def test_urgent_serves_urgent_lanes_only_and_bulk_helps_it_and_reads_it_first() -> None:
+    """That is what isolates urgent: no bulk message can ever hold up the urgent pool."""
+    made = pools(settings())
+    assert {name: pool.queues for name, pool in made.items()} == {
+        "urgent": URGENT,
+        "bulk": URGENT + BULK,
+        "control": (CONTROL_QUEUE,),
+    }
+    assert all(pool.name == name for name, pool in made.items())
+
+
+def test_each_pool_has_the_processes_that_were_set() -> None:
+    made = pools(settings(urgent_concurrency="3", bulk_concurrency="5", control_concurrency="2"))
+    assert [made[name].concurrency for name in ("urgent", "bulk", "control")] == [3, 5, 2]
+
+
+@pytest.mark.parametrize(("every", "expires"), [("1", 2.0), ("0.5", 2.0), ("30", 60.0)])
+def test_beat_asks_for_a_sweep_and_one_that_nobody_took_is_worthless_soon(every: str, expires: float) -> None:
+    (entry,) = schedule(settings(sweep_every=every)).values()
+    assert (entry["task"], entry["schedule"]) == ("sweep", float(every))
+    assert entry["options"] == {"queue": CONTROL_QUEUE, "expires": expires}
