@@ -144,6 +144,8 @@ class Wire:
             self._cut_all()
             if serving := asyncio.all_tasks(self._loop):
                 self._loop.run_until_complete(asyncio.wait(serving, timeout=_CLOSE_SECONDS))
+            # An aborted transport lets go of its socket one turn of the loop later.
+            self._loop.run_until_complete(asyncio.sleep(0))
             self._loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
