@@ -6,13 +6,22 @@ a NotifierError with one clear line, never a traceback.
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from random import Random
+from uuid import UUID
 
 from celery import Celery
 
 from notifier import queues
+from notifier.campaigns.audience import Audiences
+from notifier.campaigns.check import Checker
+from notifier.campaigns.check import Rules as CampaignRules
+from notifier.campaigns.estimate import Estimator
+from notifier.campaigns.schedule import Campaigns
+from notifier.campaigns.walk import Walker
 from notifier.channels import registry
 from notifier.channels.contract import Provider
 from notifier.channels.options import (
@@ -27,13 +36,16 @@ from notifier.delivery.deliver import Deliverer, Terms
 from notifier.delivery.send import Providers, Sender
 from notifier.delivery.sweep import Sweeper
 from notifier.domain.errors import SettingsInvalid
+from notifier.domain.ids import uuid7
 from notifier.domain.notification import Channel, Mode, Priority
 from notifier.intake.accept import Intake
 from notifier.intake.backlog import Backlog
-from notifier.intake.check import Rules
+from notifier.intake.check import Rules, check_sizes
 from notifier.observe import failpoint, logs
 from notifier.settings import PREFIX, Settings, load
 from notifier.store.database import Database
+from notifier.store.source_options import load as load_sources
+from notifier.store.sources import Sources
 from notifier.templating import Catalogue
 from notifier.templating import load as load_templates
 
@@ -82,10 +94,14 @@ class Reception:
     database: Database
     catalogue: Catalogue
     publisher: queues.Publisher
+    sources: Sources
     intake: Intake
+    campaigns: Campaigns
+    estimator: Estimator
 
     async def close(self) -> None:
         self.publisher.close()
+        await self.sources.close()
         await self.database.close()
 
 
@@ -99,7 +115,13 @@ def reception(settings: Settings) -> Reception:
     )
     rules = Rules(max_attempts=settings.max_attempts, hint_life=hint_life(settings), extra=template_extra(settings))
     intake = Intake(database=db, catalogue=templates, publisher=publisher, rules=rules, admit=backlog.admit)
-    return Reception(settings, db, templates, publisher, intake)
+    found = sources(settings)
+    audiences = Audiences(database=db, sources=found)
+    checker = Checker(catalogue=templates, audiences=audiences, check_sizes=partial(check_sizes, extra=rules.extra))
+    of_campaigns = campaign_rules(settings)
+    campaigns = Campaigns(database=db, checker=checker, audiences=audiences, rules=of_campaigns, new_id=new_id)
+    estimator = Estimator(database=db, checker=checker, audiences=audiences, rules=of_campaigns)
+    return Reception(settings, db, templates, publisher, found, intake, campaigns, estimator)
 
 
 @dataclass
@@ -111,10 +133,14 @@ class Workshop:
     providers: Providers
     deliverer: Deliverer
     sweeper: Sweeper
+    walker: Walker
+    sources: Sources
     grace: timedelta
 
     async def close(self) -> None:
         """Finish what was begun, within the grace, and close every connection."""
+        await self.walker.close()
+        await self.sources.close()
         await self.deliverer.drain(grace=self.grace)
         self.publisher.close()
         for provider in {id(p): p for some in self.providers.values() for p in some}.values():
@@ -127,8 +153,9 @@ def workshop(settings: Settings, app: Celery, *, pool: str) -> Workshop:
     db = database(settings, application=pool)
     carriers = providers(settings)
     rng = Random()
+    templates = catalogue(settings)
     sender = Sender(
-        catalogue=catalogue(settings),
+        catalogue=templates,
         providers=carriers,
         timeout=timedelta(seconds=settings.provider_timeout),
         extra=template_extra(settings),
@@ -136,6 +163,7 @@ def workshop(settings: Settings, app: Celery, *, pool: str) -> Workshop:
     first_wait = timedelta(seconds=settings.retry_first_wait)
     terms = Terms(lease=timedelta(seconds=settings.lease), first_wait=first_wait)
     publisher = queues.Publisher(app, life=hint_life(settings))
+    found = sources(settings)
     return Workshop(
         database=db,
         publisher=publisher,
@@ -144,8 +172,42 @@ def workshop(settings: Settings, app: Celery, *, pool: str) -> Workshop:
         sweeper=Sweeper(
             database=db, publisher=publisher, hint_life=hint_life(settings), first_wait=first_wait, rng=rng
         ),
+        walker=Walker(
+            database=db,
+            publisher=publisher,
+            catalogue=templates,
+            audiences=Audiences(database=db, sources=found),
+            rules=campaign_rules(settings),
+            new_id=new_id,
+        ),
+        sources=found,
         grace=timedelta(seconds=settings.shutdown_grace),
     )
+
+
+def new_id(at: datetime) -> UUID:
+    """An id for something made at `at`."""
+    return uuid7(at, secrets.randbits(74))
+
+
+def campaign_rules(settings: Settings) -> CampaignRules:
+    return CampaignRules(
+        max_attempts=settings.max_attempts,
+        hint_life=hint_life(settings),
+        unfinished_limit=settings.campaign_unfinished_limit,
+        capacity=settings.capacity_per_second,
+        prices={
+            Channel.EMAIL: settings.price_email,
+            Channel.PUSH: settings.price_push,
+            Channel.DESKTOP: settings.price_desktop,
+        },
+        currency=settings.currency,
+    )
+
+
+def sources(settings: Settings) -> Sources:
+    """The SQL sources that the operator has configured; their databases are connected to when they are read."""
+    return Sources(load_sources(settings.sources_file) if settings.sources_file else {})
 
 
 def providers(settings: Settings) -> Providers:

@@ -191,6 +191,30 @@ class Settings(BaseSettings):
         False, description="Celery's remote control (needed by Flower).", examples=["false"]
     )
 
+    # -- campaigns --
+    sources_file: Path | None = Field(
+        None, description="SQL sources of recipients, TOML; docs/campaigns.md.", examples=["/etc/notifier/sources.toml"]
+    )
+    campaign_unfinished_limit: int = Field(
+        10_000,
+        ge=1,
+        description="Deliveries of one campaign that may be unfinished before its walker waits.",
+        examples=["10000"],
+    )
+    capacity_per_second: float = Field(
+        500,
+        gt=0,
+        allow_inf_nan=False,
+        description="Deliveries a second that all workers manage; estimates and finish_by go by it.",
+        examples=["500"],
+    )
+    price_email: float = Field(0.10, ge=0, allow_inf_nan=False, description="Of 1000 mails.", examples=["0.10"])
+    price_push: float = Field(0, ge=0, allow_inf_nan=False, description="Of 1000 pushes.", examples=["0"])
+    price_desktop: float = Field(
+        0, ge=0, allow_inf_nan=False, description="Of 1000 desktop notifications.", examples=["0"]
+    )
+    currency: str = Field("USD", pattern="^[A-Z]{3}$", description="Of the prices, ISO 4217.", examples=["EUR"])
+
     # -- the house --
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.", examples=["INFO"])
     log_format: str = Field("json", description="json, or text for people.", examples=["json"])

@@ -16,11 +16,11 @@ from sqlalchemy import text
 from notifier.domain.ask import Ask, Idempotency, Request
 from notifier.domain.caller import Caller, Scope, new_key
 from notifier.domain.delivery import Standing, Status
+from notifier.domain.idempotency import fingerprint
 from notifier.domain.ids import uuid7
 from notifier.domain.notification import Channel, Lane, Mode, OnUnknown, Priority
 from notifier.domain.recipient import Device, Recipient, Subscription
 from notifier.intake.check import Rules
-from notifier.intake.idempotency import fingerprint
 from notifier.store import database as clock
 from notifier.store import deliveries, notifications, recipients, services
 from notifier.store.database import Database

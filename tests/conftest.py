@@ -42,7 +42,7 @@ async def database(store_url: str) -> AsyncIterator[Database]:
     """An empty database, as the service opens it."""
     connection = await asyncpg.connect(store_url)
     await connection.execute(
-        "TRUNCATE services, api_keys, notifications, deliveries, delivery_events, idempotency, "
+        "TRUNCATE services, api_keys, notifications, campaigns, campaign_chunks, deliveries, delivery_events, idempotency, "
         "recipients, devices, subscriptions CASCADE"
     )
     await connection.close()

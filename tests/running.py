@@ -41,7 +41,10 @@ COMPRESSED = {
     "NOTIFIER_LOG_LEVEL": "INFO",
 }
 
-_TABLES = "notifications, deliveries, delivery_events, idempotency, recipients, devices, subscriptions"
+_TABLES = (
+    "notifications, campaigns, campaign_chunks, deliveries, delivery_events, idempotency, recipients, devices, "
+    "subscriptions"
+)
 
 
 @dataclass(frozen=True)

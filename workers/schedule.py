@@ -9,10 +9,15 @@ from notifier.settings import Settings
 
 
 def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Celery's `beat_schedule`. A sweep that nobody took is worthless once the next ones are due, so it expires."""
+    """Celery's `beat_schedule`. One that nobody took is worthless once the next ones are due, so it expires."""
     return {
         "sweep": {
             "task": "sweep",
+            "schedule": settings.sweep_every,
+            "options": {"queue": CONTROL_QUEUE, "expires": max(2.0, 2 * settings.sweep_every)},
+        },
+        "walk": {
+            "task": "walk",
             "schedule": settings.sweep_every,
             "options": {"queue": CONTROL_QUEUE, "expires": max(2.0, 2 * settings.sweep_every)},
         },

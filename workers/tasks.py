@@ -18,3 +18,9 @@ def deliver(**hint: Any) -> None:
 def sweep(**_: Any) -> None:
     """Give whatever is due its next step."""
     house.run(lambda workshop: workshop.sweeper.sweep())
+
+
+@app.task(name="walk")
+def walk(**_: Any) -> None:
+    """Take on the campaigns whose moment has come."""
+    house.run(lambda workshop: workshop.walker.walk_due())

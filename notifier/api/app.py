@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from notifier import bootstrap
-from notifier.api import health, notifications, problems, recipients, templates
+from notifier.api import campaigns, health, notifications, problems, recipients, templates
 from notifier.api.addresses import AddressCheck
 from notifier.api.auth import Keys
 from notifier.api.houses import House
@@ -44,9 +44,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,  # a 307 to the address without it would be one more answer to document
     )
     app.state.house = House(
-        reception.database, reception.catalogue, reception.intake, AddressCheck(settings.webpush_allowed_hosts)
+        reception.database,
+        reception.catalogue,
+        reception.intake,
+        reception.campaigns,
+        reception.estimator,
+        AddressCheck(settings.webpush_allowed_hosts),
     )
-    rooms = (notifications, recipients, templates, health)
+    rooms = (notifications, campaigns, recipients, templates, health)
     problems.install(app, routes=[route for room in rooms for route in room.router.routes])
     for room in rooms:
         app.include_router(room.router)

@@ -75,4 +75,6 @@ def having(*scopes: Scope) -> Callable[..., Awaitable[Caller]]:
 Known = Annotated[Caller, Depends(caller)]
 Sends = Annotated[Caller, Depends(having(Scope.SEND_URGENT, Scope.SEND_BULK))]
 Reads = Annotated[Caller, Depends(having(Scope.READ))]
+Plans = Annotated[Caller, Depends(having(Scope.CAMPAIGNS))]
+ReadsCampaigns = Annotated[Caller, Depends(having(Scope.CAMPAIGNS, Scope.READ))]
 Keeps = Annotated[Caller, Depends(having(Scope.RECIPIENTS))]

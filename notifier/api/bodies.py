@@ -28,8 +28,10 @@ from notifier.domain.errors import Invalid
 MAX_DEPTH = 8
 MAX_VALUES = 2000
 MAX_TEXT = 10_000
-#: The largest user id: PostgreSQL's bigint.
-MAX_ID = 2**63 - 1
+#: The largest user id: PostgreSQL's bigint has room for one more, where a half-open range may stop.
+MAX_ID = 2**63 - 2
+#: The longest life of a notification, in seconds.
+MAX_LIFE = 30 * 86_400
 
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)

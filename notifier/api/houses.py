@@ -9,6 +9,8 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from notifier.api.addresses import AddressCheck
+from notifier.campaigns.estimate import Estimator
+from notifier.campaigns.schedule import Campaigns
 from notifier.intake.accept import Intake
 from notifier.store.database import Database
 from notifier.templating import Catalogue
@@ -19,6 +21,8 @@ class House:
     database: Database
     catalogue: Catalogue
     intake: Intake
+    campaigns: Campaigns
+    estimator: Estimator
     addresses: AddressCheck
 
 

@@ -6,33 +6,31 @@ from datetime import timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
-import orjson
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from starlette.responses import Response
 
 from notifier.api import answers, problems
 from notifier.api.addresses import Addresses
 from notifier.api.auth import Reads, Sends
-from notifier.api.bodies import MAX_ID, Body, Data, JsonRoute, Moment, UserId, line
+from notifier.api.batches import summary
+from notifier.api.bodies import MAX_ID, MAX_LIFE, Body, Data, JsonRoute, Moment, UserId, line
 from notifier.api.houses import House, TheHouse
 from notifier.api.problems import problems as may
+from notifier.api.replays import IdempotencyKey, answer, idempotency
 from notifier.domain.ask import Ask, Idempotency
 from notifier.domain.ask import Request as AskedBy
 from notifier.domain.caller import Caller
 from notifier.domain.delivery import Status
 from notifier.domain.errors import NotifierError
+from notifier.domain.idempotency import fingerprint, parse_key
 from notifier.domain.notification import Channel, OnUnknown, Priority
 from notifier.domain.recipient import Recipient
 from notifier.intake import read
-from notifier.intake.accept import Answer
-from notifier.intake.idempotency import fingerprint, parse_key
 
 router = APIRouter(prefix="/v1/notifications", tags=["notifications"], route_class=JsonRoute)
 
 MAX_BATCH = 1000
-#: The longest life of a notification, in seconds.
-MAX_LIFE = 30 * 86_400
 
 
 class To(Addresses):
@@ -117,12 +115,6 @@ class Filters(Body):
 
 
 _ITEM: TypeAdapter[BatchItem] = TypeAdapter(BatchItem)
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key", description="The same key and body again: the first answer again. ≤ 255 characters."
-    ),
-]
 
 
 @router.post("", status_code=202, responses=answers.ACCEPTED | may(400, 401, 403, 404, 408, 413, 415, 422, 429, 503))
@@ -131,9 +123,9 @@ async def create_notification(
 ) -> Response:
     """Accept one notification for delivery: its rows are committed when this answers."""
     asked = _ask(ask, house)
-    idempotency = await _idempotency(request, "notifications", key)
-    answer = await house.intake.accept(AskedBy(caller, asked, idempotency))
-    return _answer(answer, location=f"/v1/notifications/{answer.body['id']}")
+    used = await idempotency(request, "notifications", key)
+    given = await house.intake.accept(AskedBy(caller, asked, used))
+    return answer(given, location=f"/v1/notifications/{given.body['id']}")
 
 
 @router.post("/batch", status_code=202, responses=answers.BATCH | may(400, 401, 403, 408, 413, 415, 422, 429, 503))
@@ -141,10 +133,10 @@ async def create_notifications(
     batch: Batch, request: Request, house: TheHouse, caller: Sends, key: IdempotencyKey = None
 ) -> Response:
     """Accept up to 1000 notifications in one transaction; the answer has one result each, in order."""
-    whole = await _idempotency(request, "notifications/batch", key)
+    whole = await idempotency(request, "notifications/batch", key)
     asked = [_item(item, index, house, caller) for index, item in enumerate(batch.notifications)]
-    answer = await house.intake.accept_batch(asked, service_id=caller.service_id, whole=whole, summary=_summary)
-    return _answer(answer)
+    given = await house.intake.accept_batch(asked, service_id=caller.service_id, whole=whole, summary=summary)
+    return answer(given)
 
 
 @router.get("/{id}", responses=answers.NOTIFICATION | may(401, 403, 404, 422, 429, 503))
@@ -209,29 +201,3 @@ def _item(raw: dict[str, Any], index: int, house: House, caller: Caller) -> Aske
         return problems.invalid(error, loc)
     except NotifierError as error:
         return error
-
-
-async def _idempotency(request: Request, route: str, header: str | None) -> Idempotency | None:
-    key = parse_key(header)
-    return Idempotency(route, key, fingerprint(orjson.loads(await request.body()))) if key else None
-
-
-def _summary(results: Any) -> dict[str, Any]:
-    rejected = sum(isinstance(result, NotifierError) for result in results)
-    return {
-        "accepted": len(results) - rejected,
-        "rejected": rejected,
-        "results": [
-            {"error": problems.body_of(result, within=("body", "notifications", index))}
-            if isinstance(result, NotifierError)
-            else {**result.body, "replayed": result.replayed}
-            for index, result in enumerate(results)
-        ],
-    }
-
-
-def _answer(answer: Answer, *, location: str | None = None) -> Response:
-    headers = {"Location": location} if location else {}
-    if answer.replayed:
-        headers["Idempotent-Replayed"] = "true"
-    return answers.json({**answer.body, "replayed": answer.replayed}, 202, headers)

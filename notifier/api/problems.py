@@ -32,12 +32,15 @@ STATUS: Mapping[type[NotifierError], int] = {
     errors.NotFound: 404,
     errors.BodyTooSlow: 408,
     errors.TooLate: 409,
+    errors.WrongState: 409,
     errors.BodyTooLarge: 413,
     errors.UnsupportedMedia: 415,
     errors.Invalid: 422,
     errors.RateLimited: 429,
     errors.BacklogFull: 429,
     errors.Unavailable: 503,
+    errors.SourceUnavailable: 503,
+    errors.SourceInvalid: 503,
 }
 
 

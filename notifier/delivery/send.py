@@ -136,10 +136,13 @@ class Sender:
 
 
 def tag_of(claim: Claim) -> str:
-    """32 hex digits, the same for every attempt of a delivery, or for all with one collapse key of one recipient."""
-    if claim.collapse_key is None:
+    """32 hex digits, the same for every attempt of a delivery, or for all with one collapse key of one recipient.
+
+    A recipient's deliveries of one notification or campaign share it: each goes over another channel.
+    """
+    if claim.collapse_key is None and claim.notification_id is not None:
         return claim.notification_id.hex
-    text = f"{claim.service_id}\0{claim.recipient_id}\0{claim.collapse_key}"
+    text = f"{claim.service_id}\0{claim.recipient_id}\0{claim.collapse_key or claim.campaign_id}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

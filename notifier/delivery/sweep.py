@@ -19,9 +19,9 @@ from notifier.domain.delivery import Status
 from notifier.domain.notification import LANES, Lane, Priority
 from notifier.observe import logs, metrics
 from notifier.queues import HINT_SIZE, Publisher, hints
-from notifier.store import database, deliveries
+from notifier.store import database, waits
 from notifier.store.database import Database
-from notifier.store.deliveries import Due
+from notifier.store.waits import Due
 
 log = logs.get(__name__)
 
@@ -98,7 +98,7 @@ class Sweeper:
         """One transaction: lock what is due, decide, write; hints follow the commit."""
         early = max(timedelta(0), self._hint_life[lane.priority] - IN_HAND) if is_empty else timedelta(0)
         async with self._database.transaction() as tx:
-            due = await deliveries.due(tx, lane, limit=limit, with_hints=with_hints, early=early)
+            due = await waits.due(tx, lane, limit=limit, with_hints=with_hints, early=early)
             if not due:
                 return {}
             now = await database.now(tx)
@@ -116,12 +116,13 @@ class Sweeper:
                 for row in due
             ]
             details = {row.id: _told(row, lane) for row, step in steps if step.status is not Status.QUEUED}
-            await deliveries.step(tx, steps, details=details)
-        ready = [(row.id, lane) for row, step in steps if step.status is Status.QUEUED]
+            await waits.step(tx, steps, details=details)
+        ready = [(row.id, lane) for row, step in steps if step.status is Status.QUEUED and not row.standing.is_held]
         self._publisher.publish(hints(ready, by="sweep"))
         moved: dict[str, int] = {}
-        for _, step in steps:
-            moved[step.status] = moved.get(step.status, 0) + 1
+        for row, step in steps:
+            word = "held" if row.standing.is_held else step.status
+            moved[word] = moved.get(word, 0) + 1
         return moved
 
 

@@ -1,4 +1,4 @@
-"""What a caller asks for: one notification, as read from its body and not yet checked against anything."""
+"""What a caller asks for: a notification or a campaign, as read from its body and not yet checked against anything."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any
 
 from notifier.domain.caller import Caller
 from notifier.domain.notification import Channel, OnUnknown, Priority
+from notifier.domain.pace import Pace
 from notifier.domain.recipient import Recipient
+from notifier.domain.repeat import Repeat
+from notifier.domain.window import SendWindow
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +48,44 @@ class Request:
     caller: Caller
     ask: Ask
     idempotency: Idempotency | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceAsk:
+    """Where a campaign's recipients come from. Bounds are ids, or dates and times as text for an audience by time."""
+
+    source: str = "recipients"
+    start: int | str | None = None
+    stop: int | str | None = None
+    locale: str | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    has_channel: Channel | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignAsk:
+    """A campaign, as read from its body. None means "as the template says", or what `notifier.campaigns` does."""
+
+    name: str
+    template: str
+    audience: AudienceAsk = AudienceAsk()
+    channels: tuple[Channel, ...] | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    start_at: datetime | None = None
+    not_after: datetime | None = None
+    expires_in: timedelta | None = None
+    chunk_size: int = 1000
+    pace: Pace = field(default_factory=Pace)
+    window: SendWindow | None = None
+    repeat: Repeat | None = None
+    priority: Priority = Priority.BULK
+    on_unknown: OnUnknown = OnUnknown.HOLD
+    failure_limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the caller is told, as JSON; `replayed` when it was told so before."""
+
+    body: dict[str, Any]
+    replayed: bool

@@ -59,6 +59,8 @@ FOLLOWS: dict[Status, frozenset[Status]] = {
 WAITING = frozenset({S.SCHEDULED, S.QUEUED, S.RETRYING})
 #: Somebody is still at work on it. `unknown` is not among them: it ends there unless a retry is due.
 UNFINISHED = WAITING | {S.SENDING}
+#: Nothing more is to be done, as far as we know now.
+ENDED = frozenset(S) - UNFINISHED
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,10 @@ class Standing:
     is_called: bool = False
     #: Whether one of the recipient's devices has it from an earlier attempt.
     is_sent_to_some: bool = False
+    #: Whether its campaign is paused, or out of its window: then it stays as it is until it is released.
+    is_held: bool = False
+    #: Whether its campaign was cancelled.
+    is_cancelled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,19 +152,25 @@ def when_due(
     what reached one device of several is never said to be expired, failed or unknown.
     """
     step = _when_due(standing, now=now, rng=rng, hint_life=hint_life, first_wait=first_wait)
-    if standing.is_sent_to_some and step.status in (S.EXPIRED, S.FAILED, S.UNKNOWN):
+    if standing.is_sent_to_some and step.status in (S.EXPIRED, S.FAILED, S.UNKNOWN, S.CANCELLED):
         return Step(S.SENT, f"sent_to_some:{step.reason}")
     return step
 
 
 def _when_due(standing: Standing, *, now: datetime, rng: Random, hint_life: timedelta, first_wait: timedelta) -> Step:
+    is_alive = standing.expires_at > now
+    if standing.is_cancelled and is_alive and standing.status in WAITING:
+        return Step(S.CANCELLED, "campaign_cancelled")
+    if standing.is_held and is_alive and standing.status in WAITING | {S.UNKNOWN} and not standing.is_cancelled:
+        return Step(standing.status, "held", standing.expires_at)
     if standing.status in WAITING:
         return _again("hinted", standing, now=now, hint_life=hint_life)
     if standing.status is S.SENDING and not standing.is_called:
         return _again("worker_lost_before_call", standing, now=now, hint_life=hint_life)
     if standing.status is S.SENDING:
         return _unknown("worker_lost", standing, now=now, rng=rng, first_wait=first_wait)
-    if standing.status is S.UNKNOWN and standing.expires_at > now and standing.attempt < standing.max_attempts:
+    may_retry = is_alive and standing.attempt < standing.max_attempts and not standing.is_cancelled
+    if standing.status is S.UNKNOWN and may_retry:
         return Step(S.QUEUED, "retry_of_unknown", min(now + hint_life, standing.expires_at))
     return Step(standing.status, "left_as_it_is")
 

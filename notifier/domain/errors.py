@@ -106,6 +106,20 @@ class ExpiryInvalid(Invalid):
     title = "Expiry does not fit"
 
 
+class CampaignInvalid(Invalid):
+    """The campaign could never be carried out as it is asked for."""
+
+    code = "campaign_invalid"
+    title = "The campaign cannot be carried out"
+
+
+class SourceNotFound(Invalid):
+    """There is no such source of recipients for this service."""
+
+    code = "source_not_found"
+    title = "No such source"
+
+
 class IdempotencyKeyReused(Invalid):
     """This Idempotency-Key was used with another body. Use a new key for a new request."""
 
@@ -189,6 +203,13 @@ class TooLate(NotifierError):
     title = "Too late"
 
 
+class WrongState(NotifierError):
+    """It is not in a state for that."""
+
+    code = "wrong_state"
+    title = "Not in a state for that"
+
+
 # -- we cannot just now --
 
 
@@ -213,7 +234,21 @@ class Unavailable(NotifierError):
     title = "Temporarily unavailable"
 
 
+class SourceUnavailable(NotifierError):
+    """A source of recipients cannot be reached just now."""
+
+    code = "source_unavailable"
+    title = "Source unavailable"
+
+
 # -- the operator must act --
+
+
+class SourceInvalid(NotifierError):
+    """A source's query does not give what it should."""
+
+    code = "source_invalid"
+    title = "A source gives what it should not"
 
 
 class SettingsInvalid(NotifierError):

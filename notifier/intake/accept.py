@@ -7,15 +7,14 @@ best effort, and a lost one is made again by the sweeper.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from notifier.domain.ask import Idempotency, Request
+from notifier.domain import idempotency
+from notifier.domain.ask import Answer, Idempotency, Request
 from notifier.domain.delivery import Status
 from notifier.domain.errors import NotifierError, Unavailable
 from notifier.domain.notification import Lane, Priority
 from notifier.domain.recipient import Recipient
-from notifier.intake import idempotency
 from notifier.intake.check import Checked, Rules, check
 from notifier.observe import failpoint, metrics
 from notifier.queues import Publisher, hints
@@ -31,14 +30,6 @@ GROUP_LANES = 2
 
 Key = tuple[int, str, str]
 Born = tuple[int, Status, Lane]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the caller is told, as JSON; `replayed` when it was told so before."""
-
-    body: dict[str, Any]
-    replayed: bool
 
 
 class _KeyLost(Exception):
@@ -102,7 +93,8 @@ class Intake:
             if whole:
                 found = await notifications.find_keys(tx, [(service_id, whole.route, whole.key)])
                 for row in found.values():
-                    return Answer(idempotency.replay(row, whole.fingerprint), replayed=True), []
+                    answer = idempotency.replay(row.response, to=row.fingerprint, asked=whole.fingerprint)
+                    return Answer(answer, replayed=True), []
             good = [request for request in requests if isinstance(request, Request)]
             accepted, born = await self._accept(tx, good)
             done = iter(accepted)
@@ -223,7 +215,8 @@ def _recipient_id(request: Request) -> int:
 
 def _replay(row: IdempotencyRow, request: Request) -> Answer | NotifierError:
     assert request.idempotency is not None
-    return Answer(idempotency.replay(row, request.idempotency.fingerprint), replayed=True)
+    asked = request.idempotency.fingerprint
+    return Answer(idempotency.replay(row.response, to=row.fingerprint, asked=asked), replayed=True)
 
 
 def _body(plan: Checked) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from notifier.domain.errors import BacklogFull, Unavailable
 from notifier.domain.notification import Priority
-from notifier.store import deliveries
+from notifier.store import waits
 from notifier.store.database import Database
 
 #: The count may be this old. It is a brake, not a fence: a few thousand more do no harm.
@@ -41,7 +41,7 @@ class Backlog:
         try:
             async with self._database.transaction() as tx:
                 for priority, limit in self._limits.items():
-                    self._waiting[priority] = await deliveries.backlog(tx, priority, limit=limit)
+                    self._waiting[priority] = await waits.backlog(tx, priority, limit=limit)
         except Unavailable:
             return  # whoever is accepting just now gets the 503 itself; the last count stands
         self._counted_at = time.monotonic()

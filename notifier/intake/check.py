@@ -81,7 +81,7 @@ def check(
     channels = _channels(ask, template)
     data = check_data(template, ask.data)
     expires_at = _expires_at(ask, template, now)
-    _check_sizes(template, channels, data, recipient, rules)
+    check_sizes(template, channels, data, recipient, extra=rules.extra)
     admit(priority)
 
     id = uuid7(now, secrets.randbits(74))
@@ -141,18 +141,19 @@ def _expires_at(ask: Ask, template: Template, now: datetime) -> datetime:
     raise ExpiryInvalid(message, fields=[FieldProblem(("body", field), "expiry_invalid", message)])
 
 
-def _check_sizes(
+def check_sizes(
     template: Template,
     channels: tuple[Channel, ...],
     data: Mapping[str, object],
     recipient: Recipient,
-    rules: Rules,
+    *,
+    extra: Mapping[str, object],
 ) -> None:
     """Push and desktop payloads have hard limits at their providers, so they are rendered here once."""
     for channel in channels:
         if channel is Channel.EMAIL or not recipient.targets(channel):
             continue
-        content = render(template, channel, data=data, recipient=recipient, locale=recipient.locale, extra=rules.extra)
+        content = render(template, channel, data=data, recipient=recipient, locale=recipient.locale, extra=extra)
         if isinstance(content, PushContent):
             size, limit = push.size_bytes(content), push.LIMIT_BYTES
         elif isinstance(content, DesktopContent):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from notifier.domain.delivery import UNFINISHED, Status
 from notifier.domain.errors import NotFound, TooLate
-from notifier.store import deliveries, notifications, timelines
+from notifier.domain.timeline import decisions, event_of
+from notifier.store import notifications, timelines, waits
 from notifier.store.database import Database
 from notifier.store.notifications import NotificationRow
 from notifier.store.timelines import DeliveryRow
@@ -61,7 +61,7 @@ async def cancel(database: Database, service_id: int, id: UUID) -> dict[str, Any
     async with database.transaction() as tx:
         if await notifications.find(tx, service_id, id) is None:
             raise NotFound(f"There is no notification {id}, or it belongs to another service.")
-        cancelled = await deliveries.cancel(tx, service_id, id)
+        cancelled = await waits.cancel(tx, service_id, id)
         rows = (await timelines.of_notifications(tx, [id]))[id]
     if not cancelled and not any(row.status == Status.CANCELLED for row in rows):
         states = ", ".join(sorted({row.status for row in rows}))
@@ -77,41 +77,17 @@ async def timeline(database: Database, service_id: int, id: UUID) -> dict[str, A
             raise NotFound(f"There is no notification {id}, or it belongs to another service.")
         rows = (await timelines.of_notifications(tx, [id]))[id]
         events = await timelines.events(tx, [delivery.id for delivery in rows])
-    items = [_event(row.created_at, "accepted", None, template=row.template, version=row.template_version)]
+    items = [event_of(row.created_at, "accepted", None, template=row.template, version=row.template_version)]
     born_without = [delivery for delivery in rows if delivery.reason == "no_address" and delivery.attempt == 0]
     items += [
-        _event(row.created_at, "suppressed", delivery.channel, reason="no_address", delivery_id=delivery.id)
+        event_of(row.created_at, "suppressed", delivery.channel, reason="no_address", delivery_id=delivery.id)
         for delivery in born_without
         if delivery.status == Status.SUPPRESSED
     ]
     for event in events:
-        items += _decisions(event)
+        items += decisions(event)
     items.sort(key=lambda item: item["at"])  # stable: decisions of one instant keep their order
     return {"id": str(id), "status": overall([Status(delivery.status) for delivery in rows]), "items": items}
-
-
-def _decisions(event: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What one row of history tells: an attempt tells of its hint, its claim and each call as well."""
-    channel, detail = event["channel"], dict(event["detail"] or {})
-    shared = {"delivery_id": event["delivery_id"], "attempt": event["attempt"]}
-    items = []
-    if hinted_at := detail.pop("hinted_at", None):
-        items.append(_event(_moment(hinted_at), "hinted", channel, by=detail.pop("hinted_by", None), **shared))
-    if claimed_at := detail.pop("claimed_at", None):
-        items.append(_event(_moment(claimed_at), "claimed", channel, **shared))
-    for call in detail.pop("calls", ()):
-        called_at = _moment(call.pop("at"))
-        items.append(_event(called_at, "provider_called", channel, **shared, **call))
-    items.append(_event(event["at"], event["status_to"], channel, reason=event["reason"], **shared, **detail))
-    return items
-
-
-def _event(at: datetime, what: str, channel: str | None, **rest: Any) -> dict[str, Any]:
-    return {"at": at.isoformat(), "event": what, "channel": channel, **rest}
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text)
 
 
 def _body(row: NotificationRow, rows: Sequence[DeliveryRow]) -> dict[str, Any]:

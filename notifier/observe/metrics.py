@@ -21,3 +21,5 @@ GROUP = Histogram(
     "notifier_intake_group_size", "Requests committed together.", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)
 )
 ERRORS = Counter("notifier_errors_total", "Unexpected errors, by place and type.", ["where", "type"])
+CHUNKS = Counter("notifier_campaign_chunks_total", "Chunks walked.")
+RUNS_SKIPPED = Counter("notifier_campaign_runs_skipped_total", "Runs left out because the one before still ran.")

@@ -1,8 +1,9 @@
-"""Deliveries: where they are born, claimed, recorded and found due.
+"""Deliveries: where those of notifications are born, and all are claimed and recorded.
 
 The only file a notification passes more than once: being born, claimed and recorded are three
 transactions in two processes, with the provider's call between the last two. Every write of a
-status is guarded by the statuses it may come from (`domain.delivery.FOLLOWS`).
+status is guarded by the statuses it may come from (`domain.delivery.FOLLOWS`). Those that wait are
+in `waits`; those of a campaign are born in `chunks`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sqlalchemy import text
 
 from notifier.domain.delivery import FOLLOWS, Standing, Status, Step
 from notifier.domain.notification import Lane, Mode, OnUnknown
+from notifier.store.chunk_counters import COUNT
 from notifier.store.database import Connection
 from notifier.store.notifications import json_text
 
@@ -53,7 +55,9 @@ class Claim:
     mode: Mode
     settled: frozenset[str]
     service_id: int
-    notification_id: UUID
+    #: One of the two: whose delivery it is.
+    notification_id: UUID | None
+    campaign_id: UUID | None
     template: str
     data: Mapping[str, Any]
     recipient_id: int | None
@@ -76,15 +80,6 @@ class Record:
     detail: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A delivery whose moment has come, locked for this transaction."""
-
-    id: int
-    standing: Standing
-    claimed_at: datetime | None
-
-
 INSERT = text("""
     INSERT INTO deliveries (notification_id, service_id, recipient_id, channel, priority, mode, status, reason,
                             max_attempts, on_unknown, due_at, expires_at, created_at, updated_at)
@@ -99,26 +94,32 @@ INSERT = text("""
     RETURNING id, status, priority, channel
 """)
 
+#: Whether a campaign's deliveries go out: not while it is paused, cancelled, or out of its window.
+GOES_OUT = "c.status IN ('running', 'finished') AND (c.open_until IS NULL OR now() < c.open_until)"
+
 # Take those of :ids that are queued in this lane and still alive, and stamp them with a lease.
 # SKIP LOCKED: a repeated hint in another worker must not wait for the first; it simply gets nothing.
-CLAIM = text("""
+CLAIM = text(f"""
     WITH ours AS (
-        SELECT id FROM deliveries
+        SELECT id, notification_id, campaign_id FROM deliveries
          WHERE id = ANY(CAST(:ids AS bigint[])) AND status = 'queued'
            AND priority = :priority AND channel = :channel
            AND expires_at > now() AND attempt < max_attempts
+           AND (campaign_id IS NULL OR EXISTS (SELECT 1 FROM campaigns c WHERE c.id = campaign_id AND {GOES_OUT}))
          ORDER BY id
            FOR UPDATE SKIP LOCKED)
     UPDATE deliveries d
        SET status = 'sending', attempt = d.attempt + 1, fence = d.fence + 1,
            claimed_at = now(), called_at = NULL, updated_at = now(),
            due_at = now() + make_interval(secs => :lease_seconds)
-      FROM ours, notifications n
-     WHERE d.id = ours.id AND n.id = d.notification_id
+      FROM ours LEFT JOIN notifications n ON n.id = ours.notification_id
+                LEFT JOIN campaigns c ON c.id = ours.campaign_id
+     WHERE d.id = ours.id
     RETURNING d.id, d.fence, d.attempt, d.max_attempts, d.unknowns, d.expires_at, d.on_unknown, d.mode, d.settled,
-              d.service_id, d.notification_id, n.template, n.data, d.recipient_id, n.address, n.collapse_key,
-              d.claimed_at, d.created_at
-""")
+              d.service_id, d.notification_id, d.campaign_id, coalesce(n.template, c.template) AS template,
+              coalesce(n.data, c.data) AS data, d.recipient_id, coalesce(d.address, n.address) AS address,
+              n.collapse_key, d.claimed_at, d.created_at
+""")  # noqa: S608  # the words are our own
 
 # The last look before the providers are called: still ours, and still alive, by the database's clock.
 BEGIN_CALLS = text("""
@@ -129,7 +130,7 @@ BEGIN_CALLS = text("""
 """)
 
 # Write what came of attempts, each only if it is still ours (same fence, still `sending`), with one event each.
-RECORD = text("""
+RECORD = text(f"""
     WITH r AS (
         SELECT * FROM unnest(
             CAST(:id AS bigint[]), CAST(:fence AS integer[]), CAST(:status AS text[]), CAST(:reason AS text[]),
@@ -150,67 +151,13 @@ RECORD = text("""
                provider_message_id = coalesce(r.provider_message_id, d.provider_message_id)
           FROM r, ours
          WHERE d.id = r.id AND ours.id = r.id AND d.fence = r.fence AND d.status = 'sending'
-        RETURNING d.id, r.status, r.reason, d.attempt + CASE WHEN r.counts THEN 0 ELSE 1 END AS attempt, r.detail)
+        RETURNING d.id, d.campaign_id, d.chunk, 'sending' AS status_from, r.status, r.reason,
+                  d.attempt + CASE WHEN r.counts THEN 0 ELSE 1 END AS attempt, r.detail),
+    {COUNT}
     INSERT INTO delivery_events (delivery_id, status_from, status_to, reason, attempt, detail)
-    SELECT id, 'sending', status, reason, attempt, detail::jsonb FROM done ORDER BY id
+    SELECT id, status_from, status, reason, attempt, detail::jsonb FROM done ORDER BY id
     RETURNING delivery_id
-""")
-
-# Whose moment has come in a lane, earliest first. Without room in the queue, only those that need no hint;
-# with an empty queue, queued ones that much early, since no hint of theirs can be there any more.
-DUE = text("""
-    SELECT id, status, attempt, max_attempts, unknowns, expires_at, on_unknown, claimed_at, called_at, settled
-      FROM deliveries
-     WHERE priority = :priority AND channel = :channel
-       AND due_at <= now() + make_interval(secs => :early_seconds) AND (due_at <= now() OR status = 'queued')
-       AND (:with_hints OR expires_at <= now() OR status = 'sending')
-     ORDER BY due_at
-     LIMIT :limit
-       FOR UPDATE SKIP LOCKED
-""")
-
-# Give due rows (locked by DUE) their next step; an event for each but a mere repeated hint.
-STEP = text("""
-    WITH r AS (
-        SELECT * FROM unnest(
-            CAST(:id AS bigint[]), CAST(:status_from AS text[]), CAST(:status AS text[]), CAST(:reason AS text[]),
-            CAST(:due_at AS timestamptz[]), CAST(:detail AS text[]))
-          AS r(id, status_from, status, reason, due_at, detail)),
-    done AS (
-        UPDATE deliveries d
-           SET status = r.status, due_at = r.due_at, updated_at = now(),
-               reason = CASE WHEN r.status = r.status_from THEN d.reason ELSE r.reason END,
-               unknowns = d.unknowns + CASE WHEN r.status = 'unknown' AND r.status_from = 'sending' THEN 1 ELSE 0 END
-          FROM r WHERE d.id = r.id AND d.status = r.status_from
-        RETURNING d.id, r.status_from, r.status, r.reason, d.attempt, r.detail)
-    INSERT INTO delivery_events (delivery_id, status_from, status_to, reason, attempt, detail)
-    SELECT id, status_from, status, reason, attempt, detail::jsonb FROM done
-     WHERE status_from <> status ORDER BY id
-""")
-
-# What waits is cancelled; what one device of several has already is left at that.
-CANCEL = text("""
-    WITH waiting AS (
-        SELECT id, status, CASE WHEN cardinality(settled) > 0 THEN 'sent' ELSE 'cancelled' END AS status_to,
-               CASE WHEN cardinality(settled) > 0 THEN 'sent_to_some:' ELSE '' END || 'cancelled_by_caller' AS reason
-          FROM deliveries
-         WHERE notification_id = :id AND service_id = :service_id AND status = ANY(CAST(:cancellable AS text[]))
-         ORDER BY id FOR UPDATE),
-    done AS (
-        UPDATE deliveries d SET status = w.status_to, reason = w.reason, due_at = NULL, updated_at = now()
-          FROM waiting w WHERE d.id = w.id
-        RETURNING d.id, w.status AS status_from, w.status_to, w.reason, d.attempt)
-    INSERT INTO delivery_events (delivery_id, status_from, status_to, reason, attempt)
-    SELECT id, status_from, status_to, reason, attempt FROM done
-    RETURNING delivery_id
-""")
-
-# How much waits in a priority, counted up to :limit so that the count costs no more than it is worth.
-BACKLOG = text("""
-    SELECT count(*) FROM (
-        SELECT 1 FROM deliveries
-         WHERE priority = :priority AND due_at <= now() + interval '2 minutes' LIMIT :limit) AS waiting
-""")
+""")  # noqa: S608  # the words are our own
 
 
 async def insert(db: Connection, rows: Sequence[NewDelivery]) -> list[tuple[int, Status, Lane]]:
@@ -260,11 +207,12 @@ async def claim(db: Connection, ids: Sequence[int], *, lane: Lane, lease: timede
             id=row.id,
             fence=row.fence,
             attempt=row.attempt,
-            standing=_standing(row, Status.SENDING),
+            standing=standing(row, Status.SENDING),
             mode=Mode(row.mode),
             settled=frozenset(row.settled or ()),
             service_id=row.service_id,
             notification_id=row.notification_id,
+            campaign_id=row.campaign_id,
             template=row.template,
             data=row.data,
             recipient_id=row.recipient_id,
@@ -317,61 +265,8 @@ async def record(db: Connection, records: Sequence[Record]) -> set[int]:
     return {row.delivery_id for row in written}
 
 
-async def due(
-    db: Connection, lane: Lane, *, limit: int, with_hints: bool = True, early: timedelta = timedelta(0)
-) -> list[Due]:
-    """Lock and return deliveries of `lane` whose `due_at` has come, earliest first.
-
-    Rows that another sweeper holds are passed over. `with_hints=False` leaves out those for
-    which there is only a hint to give (the queue is full, or the broker away). `early` takes in
-    queued ones whose hint would be given again only within that time.
-    """
-    rows = await db.execute(
-        DUE,
-        {
-            "priority": lane.priority,
-            "channel": lane.channel,
-            "limit": limit,
-            "with_hints": with_hints,
-            "early_seconds": early.total_seconds(),
-        },
-    )
-    return [Due(row.id, _standing(row, Status(row.status)), row.claimed_at) for row in rows]
-
-
-async def step(db: Connection, steps: Sequence[tuple[Due, Step]], *, details: Mapping[int, Any] | None = None) -> None:
-    """Give each due row (locked by `due` in this transaction) its next step."""
-    details = details or {}
-    for row, next_step in steps:
-        status = row.standing.status
-        if next_step.status is not status and next_step.status not in FOLLOWS[status]:
-            raise AssertionError(f"{next_step.status} may not follow {status}")
-    await db.execute(
-        STEP,
-        {
-            "id": [row.id for row, _ in steps],
-            "status_from": [row.standing.status for row, _ in steps],
-            "status": [next_step.status for _, next_step in steps],
-            "reason": [next_step.reason for _, next_step in steps],
-            "due_at": [next_step.due_at for _, next_step in steps],
-            "detail": [json_text(details[row.id]) if row.id in details else None for row, _ in steps],
-        },
-    )
-
-
-async def cancel(db: Connection, service_id: int, notification_id: UUID) -> int:
-    """Cancel what is not yet with a provider; returns how many deliveries that were."""
-    cancellable = [status for status, after in FOLLOWS.items() if Status.CANCELLED in after]
-    rows = await db.execute(CANCEL, {"id": notification_id, "service_id": service_id, "cancellable": cancellable})
-    return len(rows.all())
-
-
-async def backlog(db: Connection, priority: str, *, limit: int) -> int:
-    """How many deliveries of a priority wait to be sent soon, counted no further than `limit`."""
-    return int((await db.execute(BACKLOG, {"priority": priority, "limit": limit})).scalar_one())
-
-
-def _standing(row: Any, status: Status) -> Standing:
+def standing(row: Any, status: Status) -> Standing:
+    """What the rules need to know of a delivery, from a row of CLAIM or of `waits.DUE`."""
     return Standing(
         status=status,
         attempt=row.attempt,
@@ -381,4 +276,6 @@ def _standing(row: Any, status: Status) -> Standing:
         on_unknown=OnUnknown(row.on_unknown),
         is_called=getattr(row, "called_at", None) is not None,
         is_sent_to_some=bool(row.settled),
+        is_held=getattr(row, "is_held", False),
+        is_cancelled=getattr(row, "is_cancelled", False),
     )

@@ -112,6 +112,13 @@ ERASE_RECIPIENT = text("""
      WHERE service_id = :service_id AND recipient_id = :recipient_id
 """)
 
+# Of those who came from a SQL source, each campaign's own delivery has the addresses.
+ERASE_ADDRESSES = text("""
+    UPDATE deliveries SET address = NULL
+     WHERE campaign_id IN (SELECT id FROM campaigns WHERE service_id = :service_id)
+       AND recipient_id = :recipient_id AND address IS NOT NULL
+""")
+
 _LAST = UUID(int=(1 << 128) - 1)
 
 
@@ -199,8 +206,9 @@ async def page(
 
 
 async def erase_recipient(db: Connection, service_id: int, recipient_id: int) -> None:
-    """Forget what every notification to a recipient said."""
+    """Forget what every notification to a recipient said, and where campaigns reached them."""
     await db.execute(ERASE_RECIPIENT, {"service_id": service_id, "recipient_id": recipient_id})
+    await db.execute(ERASE_ADDRESSES, {"service_id": service_id, "recipient_id": recipient_id})
 
 
 def json_text(value: object) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 
 from sqlalchemy import (
     ARRAY,
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
+    Computed,
     DateTime,
     ForeignKeyConstraint,
     Identity,
@@ -26,7 +29,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from notifier.domain.delivery import Status
+from notifier.domain.campaign import CampaignStatus, LimitedBy
+from notifier.domain.delivery import ENDED, Status
 from notifier.domain.notification import Channel, Mode, OnUnknown, Priority
 
 metadata = MetaData(
@@ -39,14 +43,15 @@ metadata = MetaData(
 
 _NOW = text("now()")
 
+#: The ends of a delivery, each with a counter of its name in `campaign_chunks`.
+COUNTED = tuple(str(status) for status in Status if status in ENDED)
+
 
 def _moment(name: str, *, nullable: bool = False, now: bool = False) -> Column[datetime]:
     return Column(name, DateTime(timezone=True), nullable=nullable, server_default=_NOW if now else None)
 
 
-def _one_of(
-    column: str, words: type[Status] | type[Channel] | type[Priority] | type[Mode] | type[OnUnknown]
-) -> CheckConstraint:
+def _one_of(column: str, words: type[StrEnum]) -> CheckConstraint:
     listed = ", ".join(f"'{word}'" for word in words)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
@@ -146,12 +151,72 @@ notifications = Table(
     ),
 )
 
+#: A template sent to an audience. `plan` is all that its caller asked for; `position` is where the next chunk begins.
+campaigns = Table(
+    "campaigns",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("service_id", BigInteger, nullable=False),
+    Column("parent_id", Uuid),  # the repeating campaign of which this is a run, and for which moment
+    _moment("run_at", nullable=True),
+    Column("template", Text, nullable=False),
+    Column("template_version", Text, nullable=False),
+    Column("data", JSONB, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("plan", JSONB, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("status_reason", Text),
+    Column("position", JSONB),
+    Column("bound", JSONB),
+    Column("expected", BigInteger),
+    Column("chunks", Integer, nullable=False, server_default=text("0")),
+    _moment("slot"),
+    _moment("due_at", nullable=True),
+    _moment("open_until", nullable=True),
+    Column("limited_by", Text),
+    Column("watch_from", Integer, nullable=False, server_default=text("0")),
+    Column("source_failures", Integer, nullable=False, server_default=text("0")),
+    _moment("created_at"),
+    _moment("started_at", nullable=True),
+    _moment("walked_at", nullable=True),
+    _moment("finished_at", nullable=True),
+    _moment("updated_at"),
+    _one_of("mode", Mode),
+    _one_of("status", CampaignStatus),
+    _one_of("limited_by", LimitedBy),
+    Index("campaigns_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),  # campaigns.DUE
+    Index("campaigns_service", "service_id", "id"),  # campaigns.LIST
+    Index("campaigns_run", "parent_id", "run_at", unique=True, postgresql_where=text("parent_id IS NOT NULL")),
+)
+
+#: What a walk has made, and what became of it: the counters are written with the results, so that progress is a sum
+#: of a few rows. `range` is what was searched, in the audience's own axis.
+campaign_chunks = Table(
+    "campaign_chunks",
+    metadata,
+    Column("campaign_id", Uuid, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("range", JSONB, nullable=False),
+    Column("recipients", Integer, nullable=False),
+    Column("planned", Integer, nullable=False),
+    *(Column(word, Integer, nullable=False, server_default=text("0")) for word in COUNTED),
+    _moment("created_at"),
+    Column("is_open", Boolean, Computed(f"planned > {' + '.join(COUNTED)}", persisted=True), nullable=False),
+    PrimaryKeyConstraint("campaign_id", "number"),
+    Index("campaign_chunks_open", "campaign_id", postgresql_where=text("is_open")),  # chunks.UNFINISHED
+    # The migration sets fillfactor 50: a chunk's counters are written many times, and stay on their page.
+)
+
 #: The unit of work and of state. `due_at` is the one column that everything waits by; NULL when nothing is to be done.
+#: It belongs to a notification, or to a chunk of a campaign.
 deliveries = Table(
     "deliveries",
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
-    Column("notification_id", Uuid, nullable=False),
+    Column("notification_id", Uuid),
+    Column("campaign_id", Uuid),
+    Column("chunk", Integer),
+    Column("address", JSONB),  # of a campaign's recipient whom a SQL source gave with addresses
     Column("service_id", BigInteger, nullable=False),
     Column("recipient_id", BigInteger),
     Column("channel", Text, nullable=False),
@@ -181,7 +246,19 @@ deliveries = Table(
     Index(
         "deliveries_due", "priority", "channel", "due_at", postgresql_where=text("due_at IS NOT NULL")
     ),  # DUE, BACKLOG
-    Index("deliveries_notification", "notification_id"),  # OF_NOTIFICATIONS, CANCEL
+    Index(
+        "deliveries_of_notification", "notification_id", postgresql_where=text("notification_id IS NOT NULL")
+    ),  # OF_NOTIFICATIONS, CANCEL
+    # A campaign's recipients are told once a channel, whatever crashes; and its log is read in this order.
+    Index(
+        "deliveries_campaign",
+        "campaign_id",
+        "recipient_id",
+        "channel",
+        unique=True,
+        postgresql_where=text("campaign_id IS NOT NULL"),
+    ),
+    CheckConstraint("(notification_id IS NULL) <> (campaign_id IS NULL)", name="owner"),
     # The migration sets fillfactor 80: with three updates a delivery, room on the page keeps the table from growing.
 )
 

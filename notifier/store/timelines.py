@@ -29,6 +29,23 @@ class DeliveryRow:
     updated_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class CampaignDeliveryRow:
+    """A delivery of a campaign as a reader sees it."""
+
+    id: int
+    recipient_id: int
+    channel: str
+    status: str
+    reason: str | None
+    attempt: int
+    provider: str | None
+    provider_message_id: str | None
+    due_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
 OF_NOTIFICATIONS = text("""
     SELECT id, notification_id, channel, status, reason, attempt, provider, provider_message_id, due_at, updated_at
       FROM deliveries WHERE notification_id = ANY(CAST(:ids AS uuid[])) ORDER BY id
@@ -40,6 +57,22 @@ EVENTS = text("""
      WHERE e.delivery_id = ANY(CAST(:ids AS bigint[])) ORDER BY e.id
 """)
 
+# A campaign's log in the order of its recipients, by keyset: `after` is the last one of the page before.
+OF_CAMPAIGN = text("""
+    SELECT id, recipient_id, channel, status, reason, attempt, provider, provider_message_id, due_at, created_at,
+           updated_at
+      FROM deliveries
+     WHERE campaign_id = :id AND (recipient_id, channel) > (:after, :after_channel)
+       AND (CAST(:status AS text) IS NULL OR status = :status)
+     ORDER BY recipient_id, channel LIMIT :limit
+""")
+
+OF_CAMPAIGN_RECIPIENT = text("""
+    SELECT id, recipient_id, channel, status, reason, attempt, provider, provider_message_id, due_at, created_at,
+           updated_at
+      FROM deliveries WHERE campaign_id = :id AND recipient_id = :recipient_id ORDER BY channel
+""")
+
 FATES = text("SELECT id, status, reason FROM deliveries WHERE id > :after ORDER BY id LIMIT :limit")
 
 
@@ -49,6 +82,20 @@ async def of_notifications(db: Connection, ids: Sequence[UUID]) -> dict[UUID, li
     for row in await db.execute(OF_NOTIFICATIONS, {"ids": list(ids)}):
         found[row.notification_id].append(DeliveryRow(*row))
     return found
+
+
+async def of_campaign(
+    db: Connection, id: UUID, *, limit: int, after: tuple[int, str] = (-1, ""), status: str | None = None
+) -> list[CampaignDeliveryRow]:
+    """One page of a campaign's deliveries, in order of recipient and channel; `after` ends the page before."""
+    asked = {"id": id, "after": after[0], "after_channel": after[1], "status": status, "limit": limit}
+    return [CampaignDeliveryRow(*row) for row in await db.execute(OF_CAMPAIGN, asked)]
+
+
+async def of_campaign_recipient(db: Connection, id: UUID, recipient_id: int) -> list[CampaignDeliveryRow]:
+    """What a campaign made for one recipient."""
+    asked = {"id": id, "recipient_id": recipient_id}
+    return [CampaignDeliveryRow(*row) for row in await db.execute(OF_CAMPAIGN_RECIPIENT, asked)]
 
 
 async def events(db: Connection, delivery_ids: Sequence[int]) -> list[Mapping[str, Any]]:

@@ -23,6 +23,7 @@ from notifier.store.database import is_weather, sqlalchemy_url
 LOCK_TIMEOUT = "5s"
 #: Two processes that migrate at once: the second waits here and then finds nothing to do.
 _ADVISORY_LOCK = 0x6E6F7469
+_TRY_LOCK = text("SELECT pg_try_advisory_lock(:key)")
 
 
 def _config() -> Config:
@@ -36,7 +37,11 @@ async def migrate(url: str) -> list[str]:
     engine = create_async_engine(sqlalchemy_url(url), connect_args={"timeout": 5})
     try:
         async with engine.connect() as connection:
-            await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
+            # Not pg_advisory_lock: whoever waits in a statement holds a snapshot, and an index that is made without
+            # a lock waits for every snapshot there is.
+            while not (await connection.execute(_TRY_LOCK, {"key": _ADVISORY_LOCK})).scalar_one():
+                await connection.commit()
+                await asyncio.sleep(0.1)
             await connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
             await connection.commit()
             applied = await connection.run_sync(_upgrade)
@@ -67,6 +72,7 @@ async def is_current(url: str) -> bool:
 def _upgrade(connection: Connection) -> list[str]:
     config = _config()
     before = set(MigrationContext.configure(connection).get_current_heads())
+    connection.commit()  # each migration has a transaction of its own, or none to make an index without a lock
     config.attributes["connection"] = connection
     command.upgrade(config, "heads")
     script = ScriptDirectory.from_config(config)

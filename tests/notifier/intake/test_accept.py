@@ -10,9 +10,10 @@ from uuid import UUID
 
 import pytest
 
+from notifier.domain.ask import Answer
 from notifier.domain.errors import NotifierError, RecipientNotFound, TemplateNotFound, Unavailable
 from notifier.domain.notification import Channel, Priority
-from notifier.intake.accept import Answer, Intake
+from notifier.intake.accept import Intake
 from notifier.queues import Publisher
 from notifier.store import database as clock
 from notifier.store.database import Database

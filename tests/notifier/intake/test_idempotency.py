@@ -13,10 +13,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from notifier.domain.ask import Idempotency
+from notifier.domain.ask import Answer, Idempotency
 from notifier.domain.errors import IdempotencyKeyInvalid, IdempotencyKeyReused, TemplateNotFound
-from notifier.intake.accept import Answer, Intake
-from notifier.intake.idempotency import MAX_LENGTH, fingerprint, parse_key
+from notifier.domain.idempotency import MAX_LENGTH, fingerprint, parse_key
+from notifier.intake.accept import Intake
 from notifier.queues import Publisher
 from notifier.store.database import Database
 from tests.builders import a_request, a_service, sql

@@ -11,7 +11,7 @@ import pytest
 
 from notifier.domain.delivery import Status
 from notifier.domain.notification import LANES, Lane
-from notifier.store import deliveries
+from notifier.store import deliveries, waits
 from notifier.store.database import Database
 from notifier.store.deliveries import Claim
 from tests.builders import (
@@ -165,9 +165,9 @@ async def test_the_backlog_counts_what_is_to_be_sent_soon_and_no_further_than_as
     await born(database, status=Status.SCHEDULED, due_in=HOUR)
     await born(database, status=Status.SENT, due_in=None)
     async with database.transaction() as tx:
-        assert await deliveries.backlog(tx, "urgent", limit=100) == 5
-        assert await deliveries.backlog(tx, "bulk", limit=100) == 3
-        assert await deliveries.backlog(tx, "urgent", limit=2) == 2
+        assert await waits.backlog(tx, "urgent", limit=100) == 5
+        assert await waits.backlog(tx, "bulk", limit=100) == 3
+        assert await waits.backlog(tx, "urgent", limit=2) == 2
 
 
 async def test_a_row_that_is_overdue_can_still_be_claimed(database: Database) -> None:

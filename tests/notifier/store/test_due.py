@@ -11,9 +11,9 @@ import pytest
 
 from notifier.domain.delivery import FOLLOWS, Status, Step
 from notifier.domain.notification import OnUnknown
-from notifier.store import deliveries, timelines
+from notifier.store import timelines, waits
 from notifier.store.database import Database
-from notifier.store.deliveries import Due
+from notifier.store.waits import Due
 from tests.builders import BULK_EMAIL, HOUR, SECOND, URGENT_EMAIL, born, expire, history, make_due, row_of, sql
 
 AGO = timedelta(seconds=-1)
@@ -21,7 +21,7 @@ AGO = timedelta(seconds=-1)
 
 async def due(database: Database, **how: Any) -> list[int]:
     async with database.transaction() as tx:
-        return [row.id for row in await deliveries.due(tx, URGENT_EMAIL, **{"limit": 100} | how)]
+        return [row.id for row in await waits.due(tx, URGENT_EMAIL, **{"limit": 100} | how)]
 
 
 async def test_what_is_due_is_found_earliest_first_and_no_more_than_asked_for(database: Database) -> None:
@@ -45,7 +45,7 @@ async def test_a_due_row_tells_how_far_it_has_come(database: Database) -> None:
     )
     await sql(database, statement)
     async with database.transaction() as tx:
-        (row,) = await deliveries.due(tx, URGENT_EMAIL, limit=1)
+        (row,) = await waits.due(tx, URGENT_EMAIL, limit=1)
     standing = row.standing
     assert (row.id, standing.status, standing.on_unknown) == (id, Status.SENDING, OnUnknown.HOLD)
     assert (standing.attempt, standing.max_attempts, standing.unknowns) == (2, 5, 1)
@@ -57,9 +57,9 @@ async def test_a_due_row_tells_how_far_it_has_come(database: Database) -> None:
 async def test_two_sweepers_at_once_share_no_row(database: Database) -> None:
     ids = await born(database, count=50, due_in=AGO)
     async with database.transaction() as one, database.transaction() as other:
-        first = await deliveries.due(one, URGENT_EMAIL, limit=30)
+        first = await waits.due(one, URGENT_EMAIL, limit=30)
         async with asyncio.timeout(5):
-            second = await deliveries.due(other, URGENT_EMAIL, limit=30)
+            second = await waits.due(other, URGENT_EMAIL, limit=30)
     assert len(first) == 30
     assert sorted(row.id for row in first + second) == ids
 
@@ -87,8 +87,8 @@ async def test_only_what_is_queued_is_found_early(database: Database) -> None:
 
 async def step(database: Database, decide: Callable[[Due], Step], **details: Any) -> None:
     async with database.transaction() as tx:
-        rows = await deliveries.due(tx, URGENT_EMAIL, limit=100)
-        await deliveries.step(tx, [(row, decide(row)) for row in rows], details={row.id: details for row in rows})
+        rows = await waits.due(tx, URGENT_EMAIL, limit=100)
+        await waits.step(tx, [(row, decide(row)) for row in rows], details={row.id: details for row in rows})
 
 
 async def test_a_repeated_hint_writes_no_history_and_keeps_the_reason(database: Database) -> None:

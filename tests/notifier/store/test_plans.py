@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from notifier.domain.notification import LANES
-from notifier.store import deliveries, notifications, timelines
+from notifier.store import deliveries, notifications, timelines, waits
 from notifier.store.database import Connection, Database
 from tests.builders import LEASE, URGENT_EMAIL, sql
 
@@ -42,6 +42,13 @@ _DELIVERIES = """
       FROM generate_series(1, :rows) AS n
 """
 
+_CAMPAIGNS = """
+    INSERT INTO campaigns (id, service_id, template, template_version, data, mode, plan, status, slot, due_at,
+                           created_at, updated_at)
+    SELECT gen_random_uuid(), n % 500, 'note', '1', '{}', 'live', '{}', 'finished', now(),
+           CASE WHEN n % 100 = 0 THEN now() END, now(), now()
+      FROM generate_series(1, :rows / 10) AS n
+"""
 
 # Scans that this connection has not reported yet, of tables (from end to end) and of indexes.
 _SCANS = text("""
@@ -54,12 +61,12 @@ _SCANS = text("""
 async def busy(store_url: str) -> AsyncIterator[Database]:
     """A database with ROWS notifications and as many deliveries; tests here change nothing in it."""
     database = Database(store_url)
-    await sql(database, "TRUNCATE notifications, deliveries")
-    for statement in (_NOTIFICATIONS, _DELIVERIES):
+    await sql(database, "TRUNCATE notifications, deliveries, campaigns")
+    for statement in (_NOTIFICATIONS, _DELIVERIES, _CAMPAIGNS):
         await sql(database, statement, rows=ROWS)
-    await sql(database, "ANALYZE notifications, deliveries")
+    await sql(database, "ANALYZE notifications, deliveries, campaigns")
     yield database
-    await sql(database, "TRUNCATE notifications, deliveries")
+    await sql(database, "TRUNCATE notifications, deliveries, campaigns")
     await database.close()
 
 
@@ -76,16 +83,16 @@ async def scans(database: Database, run: Callable[[Connection], Awaitable[Any]])
 
 
 async def test_due_rows_are_found_by_their_lane_and_moment(busy: Database) -> None:
-    used, read = await scans(busy, lambda tx: deliveries.due(tx, URGENT_EMAIL, limit=100))
+    used, read = await scans(busy, lambda tx: waits.due(tx, URGENT_EMAIL, limit=100))
     assert used == {"deliveries_due": TIMES}
     assert not read
 
 
 async def test_early_and_dead_rows_are_found_by_the_same_index(busy: Database) -> None:
     early = timedelta(seconds=4)
-    used, _ = await scans(busy, lambda tx: deliveries.due(tx, URGENT_EMAIL, limit=100, early=early))
+    used, _ = await scans(busy, lambda tx: waits.due(tx, URGENT_EMAIL, limit=100, early=early))
     assert used == {"deliveries_due": TIMES}
-    used, read = await scans(busy, lambda tx: deliveries.due(tx, URGENT_EMAIL, limit=100, with_hints=False))
+    used, read = await scans(busy, lambda tx: waits.due(tx, URGENT_EMAIL, limit=100, with_hints=False))
     assert used == {"deliveries_due": TIMES}
     assert not read
 
@@ -131,13 +138,13 @@ async def test_notifications_are_found_by_their_recipient_whatever_was_asked_bef
 async def test_the_deliveries_of_a_notification_are_found_by_it(busy: Database) -> None:
     id = UUID("01900000-0000-7000-8000-000000000abc")
     used, read = await scans(busy, lambda tx: timelines.of_notifications(tx, [id]))
-    assert used == {"deliveries_notification": TIMES}
-    used, read = await scans(busy, lambda tx: deliveries.cancel(tx, 1, id))
-    assert used["deliveries_notification"] == TIMES
+    assert used == {"deliveries_of_notification": TIMES}
+    used, read = await scans(busy, lambda tx: waits.cancel(tx, 1, id))
+    assert used["deliveries_of_notification"] == TIMES
     assert not read
 
 
 async def test_the_backlog_is_counted_in_the_index_of_due_rows(busy: Database) -> None:
-    used, read = await scans(busy, lambda tx: deliveries.backlog(tx, "urgent", limit=1000))
+    used, read = await scans(busy, lambda tx: waits.backlog(tx, "urgent", limit=1000))
     assert used == {"deliveries_due": TIMES}
     assert not read

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from notifier.domain.delivery import FOLLOWS, Status, Step
-from notifier.store import deliveries, timelines
+from notifier.store import deliveries, timelines, waits
 from notifier.store.database import Database
 from notifier.store.deliveries import Claim, Record
 from tests.builders import HOUR, LEASE, URGENT_EMAIL, a_notification, born, history, row_of, sql
@@ -134,7 +134,7 @@ async def test_a_result_that_may_not_follow_an_attempt_is_refused(database: Data
 
 async def cancel(database: Database, notification: Any, service_id: int = 1) -> int:
     async with database.transaction() as tx:
-        return await deliveries.cancel(tx, service_id, notification)
+        return await waits.cancel(tx, service_id, notification)
 
 
 @pytest.mark.parametrize("status", [Status.SCHEDULED, Status.QUEUED, Status.RETRYING])

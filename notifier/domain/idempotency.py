@@ -8,7 +8,6 @@ from typing import Any
 import orjson
 
 from notifier.domain.errors import IdempotencyKeyInvalid, IdempotencyKeyReused
-from notifier.store.notifications import IdempotencyRow
 
 MAX_LENGTH = 255
 
@@ -30,11 +29,11 @@ def fingerprint(body: Any) -> bytes:
     return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).digest()
 
 
-def replay(row: IdempotencyRow, asked: bytes) -> Any:
-    """The first answer, if the same was asked; IdempotencyKeyReused if something else was."""
-    if row.fingerprint != asked:
+def replay(answer: Any, *, to: bytes, asked: bytes) -> Any:
+    """The first answer, if what was asked `to` get it is asked again; IdempotencyKeyReused if something else is."""
+    if to != asked:
         raise IdempotencyKeyReused
-    return row.response
+    return answer
 
 
 def _unquote(text: str) -> str:

@@ -1,0 +1,250 @@
+"""Deliveries that wait: found when they are due, given their next step, held, released, cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+
+from notifier.domain.campaign import Campaign
+from notifier.domain.delivery import FOLLOWS, Standing, Status, Step
+from notifier.domain.notification import Channel, Lane, Priority
+from notifier.store.chunk_counters import COUNT
+from notifier.store.database import Connection
+from notifier.store.deliveries import GOES_OUT, standing
+from notifier.store.notifications import json_text
+
+_CANCELLABLE = [status for status, after in FOLLOWS.items() if Status.CANCELLED in after]
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """Where a campaign's deliveries wait."""
+
+    campaign_id: UUID
+    priority: Priority
+    channels: tuple[Channel, ...]
+
+    @classmethod
+    def of(cls, campaign: Campaign) -> Lanes:
+        return cls(campaign.id, campaign.plan.priority, campaign.plan.channels)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {"id": self.campaign_id, "priority": self.priority, "channels": list(self.channels)}
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A delivery whose moment has come, locked for this transaction."""
+
+    id: int
+    standing: Standing
+    claimed_at: datetime | None
+
+
+# Whose moment has come in a lane, earliest first. Without room in the queue, only those that need no hint;
+# with an empty queue, queued ones that much early, since no hint of theirs can be there any more.
+DUE = text(f"""
+    SELECT d.id, d.status, d.attempt, d.max_attempts, d.unknowns, d.expires_at, d.on_unknown, d.claimed_at,
+           d.called_at, d.settled, d.campaign_id IS NOT NULL AND NOT coalesce(
+               (SELECT {GOES_OUT} FROM campaigns c WHERE c.id = d.campaign_id), false) AS is_held,
+           coalesce((SELECT c.status = 'cancelled' FROM campaigns c WHERE c.id = d.campaign_id), false) AS is_cancelled
+      FROM deliveries d
+     WHERE d.priority = :priority AND d.channel = :channel
+       AND d.due_at <= now() + make_interval(secs => :early_seconds) AND (d.due_at <= now() OR d.status = 'queued')
+       AND (:with_hints OR d.expires_at <= now() OR d.status = 'sending')
+     ORDER BY d.due_at
+     LIMIT :limit
+       FOR UPDATE OF d SKIP LOCKED
+""")  # noqa: S608  # the words are our own
+
+# Give due rows (locked by DUE) their next step; an event for each but a mere repeated hint.
+STEP = text(f"""
+    WITH r AS (
+        SELECT * FROM unnest(
+            CAST(:id AS bigint[]), CAST(:status_from AS text[]), CAST(:status AS text[]), CAST(:reason AS text[]),
+            CAST(:due_at AS timestamptz[]), CAST(:detail AS text[]))
+          AS r(id, status_from, status, reason, due_at, detail)),
+    done AS (
+        UPDATE deliveries d
+           SET status = r.status, due_at = r.due_at, updated_at = now(),
+               reason = CASE WHEN r.status = r.status_from THEN d.reason ELSE r.reason END,
+               unknowns = d.unknowns + CASE WHEN r.status = 'unknown' AND r.status_from = 'sending' THEN 1 ELSE 0 END
+          FROM r WHERE d.id = r.id AND d.status = r.status_from
+        RETURNING d.id, d.campaign_id, d.chunk, r.status_from, r.status, r.reason, d.attempt, r.detail),
+    {COUNT}
+    INSERT INTO delivery_events (delivery_id, status_from, status_to, reason, attempt, detail)
+    SELECT id, status_from, status, reason, attempt, detail::jsonb FROM done
+     WHERE status_from <> status ORDER BY id
+""")  # noqa: S608  # the words are our own
+
+# What waits is cancelled; what one device of several has already is left at that.
+CANCEL = text("""
+    WITH waiting AS (
+        SELECT id, status, CASE WHEN cardinality(settled) > 0 THEN 'sent' ELSE 'cancelled' END AS status_to,
+               CASE WHEN cardinality(settled) > 0 THEN 'sent_to_some:' ELSE '' END || 'cancelled_by_caller' AS reason
+          FROM deliveries
+         WHERE notification_id = :id AND service_id = :service_id AND status = ANY(CAST(:cancellable AS text[]))
+         ORDER BY id FOR UPDATE),
+    done AS (
+        UPDATE deliveries d SET status = w.status_to, reason = w.reason, due_at = NULL, updated_at = now()
+          FROM waiting w WHERE d.id = w.id
+        RETURNING d.id, w.status AS status_from, w.status_to, w.reason, d.attempt)
+    INSERT INTO delivery_events (delivery_id, status_from, status_to, reason, attempt)
+    SELECT id, status_from, status_to, reason, attempt FROM done
+    RETURNING delivery_id
+""")
+
+# The same for a campaign's, a batch at a time. It is found by its lane: all that waits there is little beside all
+# that the campaign ever made. What is locked is in other hands, which will find the campaign cancelled.
+CANCEL_OF_CAMPAIGN = text(f"""
+    WITH waiting AS (
+        SELECT id, status AS status_from, CASE WHEN cardinality(settled) > 0 THEN 'sent' ELSE 'cancelled' END AS status,
+               CASE WHEN cardinality(settled) > 0 THEN 'sent_to_some:' ELSE '' END || 'campaign_cancelled' AS reason
+          FROM deliveries
+         WHERE priority = :priority AND channel = ANY(CAST(:channels AS text[])) AND due_at IS NOT NULL
+           AND campaign_id = :id AND status = ANY(CAST(:cancellable AS text[]))
+         ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED),
+    done AS (
+        UPDATE deliveries d SET status = w.status, reason = w.reason, due_at = NULL, updated_at = now()
+          FROM waiting w WHERE d.id = w.id
+        RETURNING d.id, d.campaign_id, d.chunk, w.status_from, w.status, w.reason, d.attempt),
+    {COUNT}
+    INSERT INTO delivery_events (delivery_id, status_from, status_to, reason, attempt)
+    SELECT id, status_from, status, reason, attempt FROM done ORDER BY id
+    RETURNING delivery_id
+""")  # noqa: S608  # the words are our own
+
+# What the sweeper has put aside while its campaign was paused, or out of its window, is due now.
+RELEASE = text("""
+    UPDATE deliveries SET due_at = now()
+     WHERE priority = :priority AND channel = ANY(CAST(:channels AS text[])) AND due_at IS NOT NULL
+       AND campaign_id = :id AND due_at = expires_at AND status IN ('queued', 'retrying', 'unknown')
+""")
+
+# Whether anything of a campaign is still to be done. Of `ended` ones, too: an unknown one may be tried again.
+WAITS = text("""
+    SELECT EXISTS (SELECT 1 FROM deliveries
+                    WHERE priority = :priority AND channel = ANY(CAST(:channels AS text[])) AND due_at IS NOT NULL
+                      AND campaign_id = :id)
+""")
+
+# What failed in a campaign is queued again, some recipients at a time, with a fresh life and a fresh set of attempts.
+QUEUE_FAILED = text(f"""
+    WITH dead AS (
+        SELECT id, recipient_id FROM deliveries
+         WHERE campaign_id = :id AND status = 'failed' AND recipient_id >= :from
+         ORDER BY recipient_id LIMIT :limit FOR UPDATE),
+    done AS (
+        UPDATE deliveries d
+           SET status = 'queued', reason = NULL, due_at = now(), updated_at = now(),
+               max_attempts = least(d.attempt + :attempts, 32767),
+               expires_at = now() + make_interval(secs => :expires_in)
+          FROM dead WHERE d.id = dead.id
+        RETURNING d.id, d.recipient_id, d.campaign_id, d.chunk, 'failed' AS status_from, d.status, d.attempt),
+    {COUNT},
+    told AS (
+        INSERT INTO delivery_events (delivery_id, status_from, status_to, reason, attempt)
+        SELECT id, status_from, status, 'retried_by_caller', attempt FROM done ORDER BY id)
+    SELECT count(*) AS queued, max(recipient_id) AS last FROM done
+""")  # noqa: S608  # the words are our own
+
+# How much waits in a priority, counted up to :limit so that the count costs no more than it is worth.
+BACKLOG = text("""
+    SELECT count(*) FROM (
+        SELECT 1 FROM deliveries
+         WHERE priority = :priority AND due_at <= now() + interval '2 minutes' LIMIT :limit) AS waiting
+""")
+
+
+async def due(
+    db: Connection, lane: Lane, *, limit: int, with_hints: bool = True, early: timedelta = timedelta(0)
+) -> list[Due]:
+    """Lock and return deliveries of `lane` whose `due_at` has come, earliest first.
+
+    Rows that another sweeper holds are passed over. `with_hints=False` leaves out those for
+    which there is only a hint to give (the queue is full, or the broker away). `early` takes in
+    queued ones whose hint would be given again only within that time.
+    """
+    rows = await db.execute(
+        DUE,
+        {
+            "priority": lane.priority,
+            "channel": lane.channel,
+            "limit": limit,
+            "with_hints": with_hints,
+            "early_seconds": early.total_seconds(),
+        },
+    )
+    return [Due(row.id, standing(row, Status(row.status)), row.claimed_at) for row in rows]
+
+
+async def step(db: Connection, steps: Sequence[tuple[Due, Step]], *, details: Mapping[int, Any] | None = None) -> None:
+    """Give each due row (locked by `due` in this transaction) its next step."""
+    details = details or {}
+    for row, next_step in steps:
+        status = row.standing.status
+        if next_step.status is not status and next_step.status not in FOLLOWS[status]:
+            raise AssertionError(f"{next_step.status} may not follow {status}")
+    await db.execute(
+        STEP,
+        {
+            "id": [row.id for row, _ in steps],
+            "status_from": [row.standing.status for row, _ in steps],
+            "status": [next_step.status for _, next_step in steps],
+            "reason": [next_step.reason for _, next_step in steps],
+            "due_at": [next_step.due_at for _, next_step in steps],
+            "detail": [json_text(details[row.id]) if row.id in details else None for row, _ in steps],
+        },
+    )
+
+
+async def cancel(db: Connection, service_id: int, notification_id: UUID) -> int:
+    """Cancel what is not yet with a provider; returns how many deliveries that were."""
+    rows = await db.execute(CANCEL, {"id": notification_id, "service_id": service_id, "cancellable": _CANCELLABLE})
+    return len(rows.all())
+
+
+async def cancel_of_campaign(db: Connection, lanes: Lanes, *, limit: int) -> int:
+    """Cancel at most `limit` of a campaign's that are not yet with a provider; returns how many those were."""
+    rows = await db.execute(CANCEL_OF_CAMPAIGN, lanes.parameters | {"cancellable": _CANCELLABLE, "limit": limit})
+    return len(rows.all())
+
+
+async def release(db: Connection, lanes: Lanes) -> int:
+    """Let go what was held back with its campaign; returns how many deliveries."""
+    return (await db.execute(RELEASE, lanes.parameters)).rowcount
+
+
+async def are_any(db: Connection, lanes: Lanes) -> bool:
+    """Whether any of a campaign's deliveries is still to be sent, tried again, or waited for."""
+    return bool((await db.execute(WAITS, lanes.parameters)).scalar_one())
+
+
+async def queue_failed(
+    db: Connection, campaign_id: UUID, *, start: int, limit: int, attempts: int, expires_in: timedelta
+) -> tuple[int, int | None]:
+    """Queue failed deliveries of recipients from `start` on; returns how many, and the last recipient's id."""
+    row = (
+        await db.execute(
+            QUEUE_FAILED,
+            {
+                "id": campaign_id,
+                "from": start,
+                "limit": limit,
+                "attempts": attempts,
+                "expires_in": expires_in.total_seconds(),
+            },
+        )
+    ).one()
+    return row.queued, row.last
+
+
+async def backlog(db: Connection, priority: str, *, limit: int) -> int:
+    """How many deliveries of a priority wait to be sent soon, counted no further than `limit`."""
+    return int((await db.execute(BACKLOG, {"priority": priority, "limit": limit})).scalar_one())
