@@ -49,7 +49,7 @@ class Estimator:
         return {
             "recipients": size.recipients,
             "deliveries": size.recipients * len(plan.channels),
-            "reachable": {channel: size.reachable(channel) for channel in plan.channels},
+            "reachable": {str(channel): size.reachable(channel) for channel in plan.channels},
             "chunks": duration.chunks,
             "gaps": size.gaps,
             "largest_gap": size.largest_gap,
@@ -60,7 +60,7 @@ class Estimator:
             "cost": {
                 "amount": f"{sum(self._cost(plan, size), 0.0):.2f}",
                 "currency": self._rules.currency,
-                "per_1000": {channel: self._rules.prices[channel] for channel in plan.channels},
+                "per_1000": {str(channel): self._rules.prices[channel] for channel in plan.channels},
             },
         }
 

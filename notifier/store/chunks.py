@@ -56,13 +56,14 @@ _BEAR = """
     born AS (
         INSERT INTO deliveries (campaign_id, chunk, service_id, recipient_id, address, channel, priority, mode, status,
                                 reason, max_attempts, on_unknown, due_at, expires_at, created_at, updated_at)
-        SELECT :campaign_id, :number, :service_id, p.id, p.address, c.channel, :priority, :mode,
+        SELECT CAST(:campaign_id AS uuid), CAST(:number AS integer), CAST(:service_id AS bigint), p.id, p.address,
+               c.channel, CAST(:priority AS text), CAST(:mode AS text),
                CASE WHEN p.reason IS NULL AND p.has[c.place] THEN 'queued' ELSE 'suppressed' END,
                CASE WHEN p.reason IS NULL AND p.has[c.place] THEN NULL ELSE coalesce(p.reason, 'no_address') END,
-               :max_attempts, :on_unknown,
+               CAST(:max_attempts AS smallint), CAST(:on_unknown AS text),
                CASE WHEN p.reason IS NULL AND p.has[c.place]
-                    THEN now() + make_interval(secs => least(:hint_life, :expires_in)) END,
-               now() + make_interval(secs => :expires_in), now(), now()
+                    THEN now() + make_interval(secs => least(CAST(:hint_life AS float), CAST(:expires_in AS float))) END,
+               now() + make_interval(secs => CAST(:expires_in AS float)), now(), now()
           FROM people p
          CROSS JOIN unnest(CAST(:channels AS text[]), CAST(:places AS integer[])) AS c(channel, place)
          ORDER BY p.id, c.place
