@@ -42,8 +42,8 @@ async def database(store_url: str) -> AsyncIterator[Database]:
     """An empty database, as the service opens it."""
     connection = await asyncpg.connect(store_url)
     await connection.execute(
-        "TRUNCATE services, api_keys, notifications, campaigns, campaign_chunks, deliveries, delivery_events, idempotency, "
-        "recipients, devices, subscriptions CASCADE"
+        "TRUNCATE services, api_keys, notifications, campaigns, campaign_chunks, deliveries, "
+        "delivery_events, idempotency, recipients, devices, subscriptions CASCADE"
     )
     await connection.close()
     database = Database(store_url, pool_size=5, application="tests")

@@ -344,9 +344,7 @@ class Walker:
         """Stop a walk that trips our own code, where somebody sees it."""
         try:
             async with self._database.transaction() as tx:
-                campaign = await campaigns.take(tx, id)
-                if campaign is not None:
-                    await self._end(tx, campaign, Status.PAUSED, reason, finished_at=None)
+                await campaigns.stop(tx, id, reason)
         except Unavailable:
             log.warning("database_unavailable", campaign_id=str(id))  # it stays due, and will come here again
 

@@ -97,6 +97,14 @@ async def runs(db: Connection, parent_id: UUID, statuses: Sequence[CampaignStatu
     return [row.id for row in await db.execute(select(campaigns.c.id).where(*where))]
 
 
+async def stop(db: Connection, id: UUID, reason: str) -> None:
+    """Pause a campaign that is due, whatever stands in its row: reading it may be what went wrong."""
+    stopped = update(campaigns).where(campaigns.c.id == id, campaigns.c.due_at <= func.now())
+    await db.execute(
+        stopped.values(status=CampaignStatus.PAUSED, status_reason=reason, due_at=None, updated_at=func.now())
+    )
+
+
 async def save(db: Connection, id: UUID, **changes: Any) -> None:
     """Write some fields of a campaign that this transaction has locked; `plan`, `position` and `bound` as they are."""
     if isinstance(plan := changes.get("plan"), Plan):

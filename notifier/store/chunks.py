@@ -62,9 +62,11 @@ _BEAR = """
                CASE WHEN p.reason IS NULL AND p.has[c.place] THEN NULL ELSE coalesce(p.reason, 'no_address') END,
                CAST(:max_attempts AS smallint), CAST(:on_unknown AS text),
                CASE WHEN p.reason IS NULL AND p.has[c.place]
-                    THEN now() + make_interval(secs => least(CAST(:hint_life AS float), CAST(:expires_in AS float))) END,
-               now() + make_interval(secs => CAST(:expires_in AS float)), now(), now()
+                    THEN now() + least(t.hint_life, t.expires_in) END,
+               now() + t.expires_in, now(), now()
           FROM people p
+         CROSS JOIN (SELECT make_interval(secs => CAST(:hint_life AS float)) AS hint_life,
+                            make_interval(secs => CAST(:expires_in AS float)) AS expires_in) AS t
          CROSS JOIN unnest(CAST(:channels AS text[]), CAST(:places AS integer[])) AS c(channel, place)
          ORDER BY p.id, c.place
         ON CONFLICT (campaign_id, recipient_id, channel) WHERE campaign_id IS NOT NULL DO NOTHING
