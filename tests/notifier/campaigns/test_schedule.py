@@ -1,0 +1,385 @@
+"""Accepting a campaign, and changing it while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from notifier.campaigns import read
+from notifier.domain.ask import AudienceAsk, Idempotency
+from notifier.domain.caller import Scope
+from notifier.domain.errors import (
+    CampaignInvalid,
+    ChannelNotInTemplate,
+    IdempotencyKeyReused,
+    NotFound,
+    NotifierError,
+    ScopeMissing,
+    SourceNotFound,
+    TemplateDataInvalid,
+    TemplateNotFound,
+    WrongState,
+)
+from notifier.domain.notification import Channel, Priority
+from notifier.domain.outcome import Permanent, Sent, Transient
+from notifier.domain.pace import Pace
+from notifier.domain.repeat import Repeat
+from tests.builders import sql
+from tests.notifier.campaigns.conftest import Stage, an_ask
+from tests.notifier.campaigns.test_walk import in_hours
+
+NOW = datetime.now(UTC)
+HOUR = timedelta(hours=1)
+SHUT = in_hours(2, 4)
+
+
+# -- accepting --
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "field"),
+    [
+        ({"template": "nothing"}, TemplateNotFound, "template"),
+        ({"channels": (Channel.DESKTOP,)}, ChannelNotInTemplate, "channels"),
+        ({"data": {"nonsense": 1}}, TemplateDataInvalid, "nonsense"),
+        ({"audience": AudienceAsk(source="nowhere")}, SourceNotFound, "source"),
+        ({"audience": AudienceAsk(start=9, stop=3)}, CampaignInvalid, "audience"),
+        ({"audience": AudienceAsk(start="2026-01-01")}, CampaignInvalid, "id_from"),
+        ({"audience": AudienceAsk(stop="x")}, CampaignInvalid, "id_to"),
+        ({"not_after": NOW - HOUR}, CampaignInvalid, "not_after"),
+        ({"not_after": NOW + HOUR, "start_at": NOW + 2 * HOUR}, CampaignInvalid, "not_after"),
+        ({"not_after": NOW + HOUR, "window": SHUT}, CampaignInvalid, "send_window"),
+        ({"pace": Pace(finish_by=NOW - HOUR)}, CampaignInvalid, "finish_by"),
+        ({"pace": Pace(finish_by=NOW + HOUR), "window": SHUT}, CampaignInvalid, "finish_by"),
+        ({"pace": Pace(finish_by=NOW + HOUR), "repeat": Repeat("0 9 * * *")}, CampaignInvalid, "finish_by"),
+    ],
+)
+async def test_what_cannot_be_carried_out_is_refused_with_its_field(
+    stage: Stage, changes: Mapping[str, Any], error: type[NotifierError], field: str
+) -> None:
+    with pytest.raises(error) as caught:
+        await stage.plan(**changes)
+    assert field in [part for problem in caught.value.fields for part in problem.loc]
+    assert not await sql(stage.database, "SELECT id FROM campaigns")
+
+
+async def test_a_finish_that_no_pace_could_keep_is_refused_with_the_earliest_that_could(stage: Stage) -> None:
+    stage.rules = replace(stage.rules, capacity=1)
+    await stage.people(*range(1, 101))
+    with pytest.raises(CampaignInvalid, match="100 recipients take until") as caught:
+        await stage.plan(pace=Pace(finish_by=datetime.now(UTC) + timedelta(seconds=50)))
+    assert caught.value.fields[0].loc == ("body", "finish_by")
+    await stage.plan(pace=Pace(finish_by=datetime.now(UTC) + timedelta(seconds=120)))
+
+
+async def test_an_urgent_campaign_needs_the_scope_of_urgent_sending(stage: Stage) -> None:
+    stage.caller = replace(stage.caller, scopes=frozenset({Scope.CAMPAIGNS}))
+    with pytest.raises(ScopeMissing, match="send:urgent"):
+        await stage.plan(priority=Priority.URGENT)
+    await stage.plan()
+
+
+async def test_the_same_key_makes_one_campaign_however_often_and_at_once(stage: Stage) -> None:
+    key = Idempotency("campaigns", "october", b"body")
+    told = await asyncio.gather(*(stage.campaigns.create(stage.caller, an_ask(), key) for _ in range(5)))
+    assert len({answer.body["id"] for answer in told}) == 1
+    assert sum(answer.replayed for answer in told) == 4
+    assert len(await sql(stage.database, "SELECT id FROM campaigns")) == 1
+    with pytest.raises(IdempotencyKeyReused):
+        await stage.campaigns.create(stage.caller, an_ask(), replace(key, fingerprint=b"another"))
+
+
+# -- pausing --
+
+
+async def test_pause_stops_deliveries_that_are_queued_already(stage: Stage) -> None:
+    await stage.people(*range(1, 11))
+    id = await stage.plan(chunk_size=5, pace=Pace(sleep_timeout=HOUR))
+    await stage.walk()
+    shown = await stage.campaigns.pause(1, id)
+    assert (shown["status"], shown["status_reason"]) == ("paused", "paused_by_caller")
+    await stage.deliver()
+    assert stage.bench.push.messages == []
+    await stage.hurry()
+    await stage.walk()
+    assert (await stage.shown(id))["chunks"] == 1
+
+
+async def test_resume_goes_on_where_it_was_paused(stage: Stage) -> None:
+    await stage.people(*range(1, 11))
+    id = await stage.plan(chunk_size=5, pace=Pace(sleep_timeout=HOUR))
+    await stage.walk()
+    await stage.campaigns.pause(1, id)
+    await sql(stage.database, "UPDATE deliveries SET due_at = now()")
+    assert await stage.sweep() == {"held": 5}
+    await stage.campaigns.resume(1, id)
+    assert await stage.sweep() == {"queued": 5}
+    shown = await stage.to_the_end(id)
+    assert (shown["status"], shown["progress"]["sent"]) == ("finished", 10)
+    assert len(stage.bench.push.messages) == 10
+
+
+async def test_what_waits_for_a_retry_when_it_is_paused_waits_on(stage: Stage) -> None:
+    await stage.people(1, 2)
+    id = await stage.plan()
+    await stage.walk()
+    stage.bench.push.always(Transient("503"))
+    await stage.deliver()
+    assert await stage.statuses() == {"retrying": 2}
+    await stage.campaigns.pause(1, id)
+    await sql(stage.database, "UPDATE deliveries SET due_at = now()")
+    assert await stage.sweep() == {"held": 2}
+    await stage.campaigns.resume(1, id)
+    assert await stage.sweep() == {"queued": 2}
+
+
+async def test_what_is_paused_for_too_long_expires(stage: Stage) -> None:
+    await stage.people(1, 2)
+    id = await stage.plan()
+    await stage.walk()
+    await stage.campaigns.pause(1, id)
+    await sql(stage.database, "UPDATE deliveries SET due_at = now(), expires_at = now() - interval '1 second'")
+    assert await stage.sweep() == {"held": 2}
+    assert await stage.statuses() == {"expired": 2}
+    await stage.counts_are_exact(id)
+
+
+async def test_a_campaign_paused_before_its_start_starts_in_its_time(stage: Stage) -> None:
+    await stage.people(1)
+    id = await stage.plan(start_at=datetime.now(UTC) + HOUR)
+    await stage.campaigns.pause(1, id)
+    await stage.hurry()
+    await stage.walk()
+    shown = await stage.campaigns.resume(1, id)
+    assert shown["status"] == "scheduled"
+    await stage.walk()
+    assert not await stage.told()
+
+
+# -- cancelling --
+
+
+async def test_cancel_ends_what_is_not_with_a_provider_and_the_numbers_add_up(stage: Stage) -> None:
+    await stage.people(*range(1, 31))
+    id = await stage.plan(chunk_size=10, pace=Pace(sleep_timeout=HOUR))
+    await stage.walk()
+    await stage.deliver()
+    await stage.hurry()
+    await stage.walk()
+    shown = await stage.campaigns.cancel(1, id)
+    progress = shown["progress"]
+    assert (shown["status"], progress["sent"], progress["cancelled"], progress["in_flight"]) == ("cancelled", 10, 10, 0)
+    assert progress["planned"] == 20
+    await stage.counts_are_exact(id)
+    await stage.deliver()
+    assert len(stage.bench.push.messages) == 10
+
+
+async def test_a_delivery_in_its_call_at_the_cancel_is_not_tried_again(stage: Stage) -> None:
+    await stage.people(1)
+    id = await stage.plan()
+    await stage.walk()
+    stage.bench.push.gate.clear()
+    stage.bench.push.always(Transient("503"))
+    working = asyncio.create_task(stage.deliver())
+    await stage.bench.push.reached()
+    await stage.campaigns.cancel(1, id)
+    stage.bench.push.gate.set()
+    await working
+    assert await stage.statuses() == {"retrying": 1}
+    await sql(stage.database, "UPDATE deliveries SET due_at = now()")
+    await stage.sweep()
+    assert await stage.statuses() == {"cancelled": 1}
+    await stage.counts_are_exact(id)
+
+
+async def test_what_was_held_back_is_cancelled_too(stage: Stage) -> None:
+    await stage.people(1, 2, 3)
+    id = await stage.plan()
+    await stage.walk()
+    await stage.campaigns.pause(1, id)
+    await sql(stage.database, "UPDATE deliveries SET due_at = now()")
+    await stage.sweep()
+    await stage.campaigns.cancel(1, id)
+    assert await stage.statuses() == {"cancelled": 3}
+
+
+async def test_if_nobody_lives_to_cancel_them_all_the_sweeper_does(stage: Stage) -> None:
+    """F36: an API that is killed between the campaign's status and its deliveries."""
+    await stage.people(1, 2, 3)
+    id = await stage.plan()
+    await stage.walk()
+    await sql(stage.database, "UPDATE campaigns SET status = 'cancelled', due_at = NULL")
+    await sql(stage.database, "UPDATE deliveries SET due_at = now()")
+    await stage.sweep()
+    assert await stage.statuses() == {"cancelled": 3}
+    await stage.counts_are_exact(id)
+
+
+async def test_a_repeating_campaign_that_is_cancelled_has_no_more_runs(stage: Stage) -> None:
+    await stage.people(1)
+    id = await stage.plan(repeat=Repeat("* * * * *"))
+    await stage.campaigns.cancel(1, id)
+    await stage.hurry()
+    await stage.walk()
+    assert len(await sql(stage.database, "SELECT id FROM campaigns")) == 1
+
+
+# -- states --
+
+
+@pytest.mark.parametrize("act", ["pause", "resume", "cancel", "retry_failed"])
+async def test_what_is_over_cannot_be_changed(stage: Stage, act: str) -> None:
+    id = await stage.plan()
+    await sql(stage.database, "UPDATE campaigns SET status = 'expired', due_at = NULL")
+    with pytest.raises(WrongState, match="expired"):
+        await getattr(stage.campaigns, act)(1, id)
+    with pytest.raises(WrongState, match="expired"):
+        await stage.campaigns.change(1, id, {"chunk_size": 5})
+
+
+@pytest.mark.parametrize("act", ["pause", "cancel"])
+async def test_saying_it_twice_is_as_good_as_once(stage: Stage, act: str) -> None:
+    id = await stage.plan()
+    first = await getattr(stage.campaigns, act)(1, id)
+    assert await getattr(stage.campaigns, act)(1, id) == first
+
+
+@pytest.mark.parametrize("act", ["pause", "resume", "cancel", "retry_failed"])
+async def test_another_services_campaign_is_not_there(stage: Stage, act: str) -> None:
+    id = await stage.plan()
+    with pytest.raises(NotFound):
+        await getattr(stage.campaigns, act)(2, id)
+    with pytest.raises(NotFound):
+        await stage.campaigns.change(2, id, {"chunk_size": 5})
+
+
+# -- another pace --
+
+
+async def test_another_pace_holds_for_the_next_chunk(stage: Stage) -> None:
+    await stage.people(*range(1, 101))
+    id = await stage.plan(chunk_size=5, pace=Pace(sleep_timeout=HOUR))
+    await stage.walk()
+    shown = await stage.campaigns.change(1, id, {"pace": Pace(), "chunk_size": 50})
+    assert (shown["sleep_timeout"], shown["chunk_size"]) == (None, 50)
+    await stage.walk()
+    assert (await stage.shown(id))["chunks"] == 3
+    assert (await stage.shown(id))["progress"]["recipients"] == 100
+
+
+async def test_a_pace_that_cannot_be_kept_changes_nothing(stage: Stage) -> None:
+    id = await stage.plan()
+    with pytest.raises(CampaignInvalid, match="finish_by"):
+        await stage.campaigns.change(1, id, {"pace": Pace(finish_by=datetime.now(UTC) - HOUR)})
+    assert (await stage.shown(id))["finish_by"] is None
+
+
+# -- what failed, once more --
+
+
+async def test_what_failed_is_tried_once_more_and_the_rest_is_left_alone(stage: Stage) -> None:
+    await stage.people(*range(1, 21))
+    stage.bench.push.answer = lambda message: (
+        Permanent("invalid") if message.delivery_id % 2 else Sent(f"id-{message.delivery_id}")
+    )
+    id = await stage.plan(chunk_size=5)
+    shown = await stage.to_the_end(id)
+    assert (shown["status"], shown["progress"]["failed"]) == ("finished", 10)
+    stage.bench.push.answer = lambda message: Sent(f"id-{message.delivery_id}")
+    told = await stage.campaigns.retry_failed(1, id)
+    assert (told["retried"], told["status"], told["progress"]["in_flight"]) == (10, "running", 10)
+    await stage.counts_are_exact(id)
+    shown = await stage.to_the_end(id)
+    assert (shown["status"], shown["progress"]["sent"], shown["progress"]["failed"]) == ("finished", 20, 0)
+    assert len(stage.bench.push.messages) == 30
+
+
+async def test_with_nothing_failed_there_is_nothing_to_try_again(stage: Stage) -> None:
+    await stage.people(1)
+    id = await stage.plan()
+    await stage.to_the_end(id)
+    told = await stage.campaigns.retry_failed(1, id)
+    assert (told["retried"], told["status"]) == (0, "finished")
+
+
+# -- reading --
+
+
+async def test_the_log_of_recipients_comes_in_pages(stage: Stage) -> None:
+    await stage.people(*range(1, 8))
+    await stage.people(8, phone=False)
+    id = await stage.plan(channels=(Channel.EMAIL, Channel.PUSH))
+    await stage.walk()
+    seen: list[tuple[int, str]] = []
+    cursor: tuple[int, str] | None = None
+    while True:
+        page = await read.deliveries(stage.database, 1, id, limit=3, cursor=cursor, status=None)
+        seen += [(item["recipient_id"], item["channel"]) for item in page["items"]]
+        if page["next"] is None:
+            break
+        who, _, channel = page["next"].partition(".")
+        cursor = int(who), channel
+    assert seen == [(who, channel) for who in range(1, 9) for channel in ("email", "push")]
+    found = await read.deliveries(stage.database, 1, id, limit=9, cursor=None, status="suppressed")
+    assert [(item["recipient_id"], item["reason"]) for item in found["items"]] == [(8, "no_address")]
+
+
+@pytest.mark.parametrize(
+    ("who", "words"),
+    [
+        (3, "The recipient is in the audience. push: queued"),
+        (2, "filters did not fit"),
+        (500, "has not come to the recipient yet"),
+        (9000, "beyond the audience"),
+        (1, "before the first one"),
+    ],
+)
+async def test_anybody_can_ask_why_somebody_got_it_or_not(stage: Stage, who: int, words: str) -> None:
+    await stage.people(1, 3, 500, 1000)
+    id = await stage.plan(audience=AudienceAsk(start=2, stop=1001), chunk_size=1, pace=Pace(sleep_timeout=HOUR))
+    await stage.walk()
+    assert words in (await read.recipient(stage.database, 1, id, who))["explanation"]
+
+
+async def test_the_numbers_are_exact_whatever_becomes_of_deliveries(stage: Stage) -> None:
+    """Counters are written with the results; here with every kind of result, repeated hints and sweeps between."""
+    await stage.people(*range(1, 61))
+    await stage.people(61, 62, phone=False)
+    outcomes = [Sent("id"), Permanent("no"), Transient("503"), Transient("503")]
+    stage.bench.push.answer = lambda message: outcomes[message.delivery_id % 4]
+    id = await stage.plan(chunk_size=13, expires_in=timedelta(hours=1))
+    await stage.walk()
+    await stage.counts_are_exact(id)
+    for _ in range(4):
+        await stage.deliver()
+        await stage.counts_are_exact(id)
+        await sql(
+            stage.database,
+            "UPDATE deliveries SET due_at = now(), expires_at = CASE WHEN id % 8 = 2 THEN now() ELSE expires_at END "
+            "WHERE due_at IS NOT NULL",
+        )
+        await stage.sweep()
+        await stage.counts_are_exact(id)
+    await stage.campaigns.cancel(1, id)
+    await stage.counts_are_exact(id)
+    progress = (await stage.shown(id))["progress"]
+    assert min(progress[word] for word in ("sent", "failed", "expired", "cancelled", "suppressed")) > 0
+
+
+async def test_an_erased_recipient_leaves_no_address_in_a_campaign(stage: Stage) -> None:
+    from notifier.store import notifications
+
+    await stage.people(1)
+    await stage.plan()
+    await stage.walk()
+    await sql(stage.database, """UPDATE deliveries SET address = '{"email": "ada@example.com"}'""")
+    async with stage.database.transaction() as tx:
+        await notifications.erase_recipient(tx, 1, 1)
+    rows = await sql(stage.database, "SELECT address FROM deliveries")
+    assert rows[0]["address"] is None
