@@ -207,6 +207,25 @@ class Running:
         } | fields
         return await self.post("/v1/notifications", body, **({"Idempotency_Key": key} if key else {}))
 
+    async def campaign(self, **fields: Any) -> str:
+        """Plan a campaign, with sensible defaults for what is not given; its id."""
+        body = {"name": "statement", "template": "monthly-statement", "channels": ["push"]} | fields
+        told = await self.post("/v1/campaigns", body)
+        assert told.status == 202, told.body
+        return str(told.body["id"])
+
+    async def campaign_in(self, id: str, *statuses: str, within: float = 60.0) -> dict[str, Any]:
+        """Wait until a campaign is in one of `statuses`; how it stands then."""
+        shown: dict[str, Any] = {}
+
+        async def is_there() -> bool:
+            nonlocal shown
+            shown = (await self.get(f"/v1/campaigns/{id}")).body
+            return shown["status"] in statuses
+
+        await eventually(is_there, within=within, what=f"the campaign to be {' or '.join(statuses)}")
+        return shown
+
     async def sandbox(self, method: str, path: str, body: Any = None) -> Any:
         """A call to the sandbox's own side: /ledger, /faults, /webpush/subscriptions."""
         if self.session is None:
@@ -237,6 +256,20 @@ class Running:
             self._database = await asyncpg.connect(self.database_url)
         rows: Sequence[asyncpg.Record] = await self._database.fetch(statement, *arguments)
         return rows
+
+    async def enrol(self, ids: Sequence[int], *, service: str = "tests") -> None:
+        """Recipients with these ids, each with a mail address and a phone of their own."""
+        (row,) = await self.sql("SELECT id FROM services WHERE name = $1", service)
+        await self.sql(
+            "INSERT INTO recipients (service_id, id, email) SELECT $1, id, 'u' || id || '@example.com' "
+            "FROM unnest($2::bigint[]) AS id",
+            row["id"], list(ids),
+        )  # fmt: skip
+        await self.sql(
+            "INSERT INTO devices (service_id, token, recipient_id, platform) "
+            "SELECT $1, 'phone-' || id, id, 'android' FROM unnest($2::bigint[]) AS id",
+            row["id"], list(ids),
+        )  # fmt: skip
 
     async def statuses(self) -> dict[str, int]:
         """How many deliveries are in each status."""

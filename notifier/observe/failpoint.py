@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import signal
 
-#: Every failpoint, in the order in which a notification passes them.
-NAMES = ("before_commit", "after_commit", "after_claim", "after_call")
+#: Every failpoint, in the order in which a notification passes them; a campaign's chunk has two of its own.
+NAMES = ("before_commit", "after_commit", "walk_before_commit", "walk_after_commit", "after_claim", "after_call")
 
 _armed: str | None = None
 
