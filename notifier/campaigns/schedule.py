@@ -130,7 +130,8 @@ class Campaigns:
             if campaign.status not in (Status.RUNNING, Status.SCHEDULED):
                 now = await database.now(tx)
                 back = Status.RUNNING if campaign.started_at else Status.SCHEDULED
-                _may(campaign, back, "resumed")
+                if campaign.status is not Status.PAUSED:  # a finished one may run again, but not by this
+                    raise WrongState(f"The campaign is {campaign.status}; it can not be resumed.")
                 due_at = now if campaign.started_at else max(now, campaign.slot)
                 await campaigns.save(
                     tx,

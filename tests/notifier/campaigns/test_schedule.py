@@ -243,6 +243,14 @@ async def test_what_is_over_cannot_be_changed(stage: Stage, act: str) -> None:
         await stage.campaigns.change(1, id, {"chunk_size": 5})
 
 
+async def test_a_finished_one_cannot_be_resumed(stage: Stage) -> None:
+    await stage.people(1)
+    id = await stage.plan()
+    await stage.to_the_end(id)
+    with pytest.raises(WrongState, match="finished"):
+        await stage.campaigns.resume(1, id)
+
+
 @pytest.mark.parametrize("act", ["pause", "cancel"])
 async def test_saying_it_twice_is_as_good_as_once(stage: Stage, act: str) -> None:
     id = await stage.plan()
