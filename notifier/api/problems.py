@@ -168,7 +168,8 @@ def install(app: FastAPI, *, routes: Sequence[BaseRoute]) -> None:
     @app.exception_handler(Exception)
     async def _bug(request: Request, error: Exception) -> Response:
         metrics.ERRORS.labels("api", type(error).__name__).inc()
-        log.error("request_failed", route=request.scope.get("path"), exc_info=error)
+        # Not the path as it was asked for: a device's token stands in it.
+        log.error("request_failed", route=getattr(request.scope.get("route"), "path", None), exc_info=error)
         body = {"type": "about:blank", "title": "Internal error", "status": 500, "code": "internal_error"}
         body |= {"detail": "Something broke on our side; it has been logged. Try again.", "errors": []}
         return Response(orjson.dumps(body), 500, media_type="application/problem+json")

@@ -23,7 +23,7 @@ from notifier.embedded.up import Service
 BACKLOG_NOTIFICATIONS = 10_000  # mail and push each: 20,000 deliveries
 URGENT_EVERY_SECONDS = 0.1
 _BATCH = 500
-_SENT = ("sent", "delivered")
+_OVER = ("finished", "paused", "cancelled", "failed", "expired")
 
 
 @dataclass
@@ -157,6 +157,60 @@ async def storm(stage: Stage) -> None:
     stage.expect(
         emptied and killed, "Redis was emptied and a worker killed, and everything came to an end all the same"
     )
+
+
+async def campaign(stage: Stage) -> None:
+    """A campaign to everybody, paused once, its workers killed once: each is told once."""
+    body = {"name": "October statement", "template": "monthly-statement", "channels": ["push"]}
+    estimate = await stage.client.post("/v1/campaigns/estimate", body)
+    stage.console.print(
+        f"  estimate: {estimate['recipients']:,} recipients in {estimate['chunks']} chunks, "
+        f"{estimate['gaps']:,} ids skipped"
+    )
+    planned = await stage.client.post("/v1/campaigns", body, idempotency_key="october")
+    path = f"/v1/campaigns/{planned['id']}"
+    killed = held = False
+    with Progress(
+        TextColumn("  [bold]deliveries[/]"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.description}"),
+        console=stage.console,
+    ) as progress:
+        bar = progress.add_task("", total=people.COUNT)
+        while (shown := await stage.client.get(path))["status"] not in _OVER:
+            numbers = shown["progress"]
+            done = numbers["dispatched"] - numbers["in_flight"]
+            told = f"{shown['status']}, limited by {numbers['limited_by']}"
+            progress.update(bar, completed=done, description=told)
+            if not held and done > people.COUNT * 0.2:
+                held = True
+                await _hold(stage, path)
+            elif not killed and done > people.COUNT * 0.5:
+                killed = True
+                for name in ("bulk", "control"):
+                    os.killpg(stage.service.stack.child(name).pid, signal.SIGKILL)
+                progress.console.print("  [yellow]⚡[/] kill -9: bulk workers and the walker's are gone")
+            await asyncio.sleep(0.2)
+        numbers = shown["progress"]
+        progress.update(bar, completed=numbers["dispatched"] - numbers["in_flight"], description=shown["status"])
+    stage.expect(
+        shown["status"] == "finished" and held and killed and numbers["planned"] == people.COUNT,
+        f"{numbers['planned']:,} planned = {numbers['sent']:,} sent + {numbers['unknown']:,} unknown",
+    )
+
+
+async def _hold(stage: Stage, path: str) -> None:
+    """Pause for a moment: nothing more is sent once the calls that were under way have ended."""
+    await stage.client.post(f"{path}/pause", None)
+    while (await stage.client.get(f"{path}/deliveries?status=sending&limit=1"))["items"]:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    before = await _received(stage)
+    await asyncio.sleep(1)
+    after = await _received(stage)
+    await stage.client.post(f"{path}/resume", None)
+    stage.expect(before == after, "paused: what was queued already is held, too; resumed")
 
 
 async def _backlog(stage: Stage) -> None:

@@ -29,6 +29,7 @@ from notifier.embedded.up import Service, running
 #: Shorter than in production, so that the end of a killed worker's lease is seen within the show.
 TIMINGS = {"NOTIFIER_PROVIDER_TIMEOUT": "4", "NOTIFIER_LEASE": "6"}
 SEED = 20261123
+SCOPES = [f"--scope={scope}" for scope in ("send:urgent", "send:bulk", "campaigns", "recipients", "read")]
 
 _ACTS: tuple[tuple[str, Callable[[Stage], Awaitable[None]]], ...] = (
     ("Ten thousand recipients", acts.meet),
@@ -36,6 +37,7 @@ _ACTS: tuple[tuple[str, Callable[[Stage], Awaitable[None]]], ...] = (
     ("Fifty urgent ones while nothing else is going on", acts.idle_latency),
     ("The same request ten times at once", acts.twice),
     ("Too late is not sent", acts.too_late),
+    ("A campaign to all of them: paused, resumed, its workers killed", acts.campaign),
     ("20,000 bulk deliveries; urgent ones go through; Redis is emptied, a worker killed", acts.storm),
 )
 
@@ -97,7 +99,7 @@ async def _perform(service: Service, console: Console) -> bool:
 
 def _key(service: Service) -> str:
     made = subprocess.run(
-        [sys.executable, "-m", "notifier", "keys", "create", "demo", "--json"],
+        [sys.executable, "-m", "notifier", "keys", "create", "demo", "--json", *SCOPES],
         env={**os.environ, **service.env},
         capture_output=True,
         text=True,

@@ -11,6 +11,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from notifier.domain.errors import SettingsInvalid
 from notifier.embedded.data_dir import DataDir, write_private
 from notifier.embedded.ports import HOST
 from notifier.settings import PREFIX, Settings
@@ -33,6 +34,8 @@ def given(environ: Mapping[str, str] = os.environ) -> Values:
     """What the caller has set: in the environment, or as files in NOTIFIER_SECRETS_DIR (a file a setting)."""
     values: Values = {}
     if folder := environ.get(f"{PREFIX}SECRETS_DIR"):
+        if not Path(folder).is_dir():
+            raise SettingsInvalid(f"{PREFIX}SECRETS_DIR: there is no folder {folder}.")
         files = [file for file in Path(folder).iterdir() if file.name.upper().startswith(PREFIX) and file.is_file()]
         values |= {file.name.upper(): file.read_text().strip() for file in files}
     values |= {name: value for name, value in environ.items() if name.startswith(PREFIX)}

@@ -15,6 +15,7 @@ from tests.notifier.api.asks import a_key, a_payment, a_subscription, the_proble
 from tests.running import Running, eventually
 
 SENDS = {Scope.SEND_URGENT, Scope.SEND_BULK}
+PLANS = {Scope.CAMPAIGNS}
 ANY = set(Scope)
 
 #: The contract: which scopes may call a route. `admin` may call all.
@@ -25,6 +26,18 @@ MAY: dict[tuple[str, str], set[Scope]] = {
     ("GET", "/v1/notifications/{id}"): {Scope.READ},
     ("GET", "/v1/notifications/{id}/timeline"): {Scope.READ},
     ("POST", "/v1/notifications/{id}/cancel"): SENDS,
+    ("POST", "/v1/campaigns"): PLANS,
+    ("POST", "/v1/campaigns/estimate"): PLANS,
+    ("GET", "/v1/campaigns"): PLANS | {Scope.READ},
+    ("GET", "/v1/campaigns/{id}"): PLANS | {Scope.READ},
+    ("PATCH", "/v1/campaigns/{id}"): PLANS,
+    ("POST", "/v1/campaigns/{id}/pause"): PLANS,
+    ("POST", "/v1/campaigns/{id}/resume"): PLANS,
+    ("POST", "/v1/campaigns/{id}/cancel"): PLANS,
+    ("POST", "/v1/campaigns/{id}/retry-failed"): PLANS,
+    ("POST", "/v1/campaigns/{id}/test"): PLANS,
+    ("GET", "/v1/campaigns/{id}/deliveries"): PLANS | {Scope.READ},
+    ("GET", "/v1/campaigns/{id}/recipients/{recipient_id}"): PLANS | {Scope.READ},
     ("PUT", "/v1/recipients/{id}"): {Scope.RECIPIENTS},
     ("GET", "/v1/recipients/{id}"): {Scope.RECIPIENTS},
     ("DELETE", "/v1/recipients/{id}"): {Scope.RECIPIENTS},
@@ -38,10 +51,15 @@ MAY: dict[tuple[str, str], set[Scope]] = {
 }
 
 TOKEN = "token:1/a b".replace(" ", "~")
+CAMPAIGN = {"name": "October", "template": "monthly-statement", "start_at": "2100-01-01T00:00:00Z"}
 BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/notifications"): a_payment(),
     ("POST", "/v1/notifications/batch"): {"notifications": [a_payment()]},
     ("POST", "/v1/recipients/batch"): {"recipients": [{"id": 7}]},
+    ("POST", "/v1/campaigns"): CAMPAIGN,
+    ("POST", "/v1/campaigns/estimate"): CAMPAIGN,
+    ("PATCH", "/v1/campaigns/{id}"): {"chunk_size": 5},
+    ("POST", "/v1/campaigns/{id}/test"): {"recipient_ids": [7]},
     ("PUT", "/v1/recipients/{id}"): {},
     ("PUT", "/v1/recipients/{id}/subscriptions"): a_subscription(),
 }
@@ -51,25 +69,29 @@ class Owned(NamedTuple):
     """One of everything that has an id."""
 
     notification: str
+    campaign: str
     recipient: int
     token: str
     endpoint: str
 
     def path(self, route: str) -> str:
         """`route` with these ids in it."""
-        id = self.notification if route.startswith("/v1/notifications") else str(self.recipient)
+        ids = {"/v1/notifications": self.notification, "/v1/campaigns": self.campaign}
+        id = next((id for start, id in ids.items() if route.startswith(start)), str(self.recipient))
+        route = route.replace("{recipient_id}", str(self.recipient))
         token = quote(self.token, safe="")
         filled = route.replace("{id}", id).replace("{token}", token).replace("{name}", "payment-received")
         return filled + (f"?endpoint={quote(self.endpoint, safe='')}" if route.endswith("/subscriptions") else "")
 
 
 async def _owned(running: Running) -> Owned:
-    owned = Owned("", 42, TOKEN, a_subscription()["endpoint"])
+    owned = Owned("", "", 42, TOKEN, a_subscription()["endpoint"])
     await running.call("PUT", "/v1/recipients/42", {"email": "ada@example.com"})
     await running.call("PUT", owned.path("/v1/recipients/{id}/devices/{token}"))
     await running.call("PUT", "/v1/recipients/42/subscriptions", a_subscription())
     sent = await running.post("/v1/notifications", a_payment(recipient={"id": 42}))
-    return owned._replace(notification=sent.body["id"])
+    planned = await running.post("/v1/campaigns", CAMPAIGN)
+    return owned._replace(notification=sent.body["id"], campaign=planned.body["id"])
 
 
 async def _routes(running: Running) -> list[tuple[str, str]]:
@@ -85,7 +107,8 @@ async def test_the_contract_names_every_route(whole_service: Running) -> None:
 async def test_a_key_may_do_what_its_scope_says_and_nothing_else(running: Running, scope: Scope) -> None:
     key = await a_key(running, scope)
     for (method, route), scopes in MAY.items():
-        path = Owned("0198c0de-0000-7000-8000-000000000000", 7, "t", "https://fcm.googleapis.com/x").path(route)
+        nobodys = "0198c0de-0000-7000-8000-000000000000"
+        path = Owned(nobodys, nobodys, 7, "t", "https://fcm.googleapis.com/x").path(route)
         answer = await running.call(method, path, BODIES.get((method, route)), key=key)
         if scope is Scope.ADMIN or scope in scopes:
             assert answer.status != 403 or answer.body["detail"].startswith("Sending urgent"), (method, route)
@@ -125,7 +148,7 @@ async def test_another_services_things_are_not_there(running: Running) -> None:
         assert answer.status == 404, (method, route, answer.body)
         assert "Ada" not in str(answer.body)
         asked += 1
-    assert asked == 9
+    assert asked == 18
     assert (await running.get("/v1/recipients/42")).body == before
     assert (await running.call("GET", "/v1/notifications", key=stranger)).body["items"] == []
     sent = await running.call("POST", "/v1/notifications", a_payment(recipient={"id": 42}), key=stranger)

@@ -26,7 +26,7 @@ from notifier.domain.errors import (
     WrongState,
 )
 from notifier.domain.notification import Channel, Priority
-from notifier.domain.outcome import Permanent, Sent, Transient
+from notifier.domain.outcome import Outcome, Permanent, Sent, Transient
 from notifier.domain.pace import Pace
 from notifier.domain.repeat import Repeat
 from tests.builders import sql
@@ -359,7 +359,7 @@ async def test_the_numbers_are_exact_whatever_becomes_of_deliveries(stage: Stage
     """Counters are written with the results; here with every kind of result, repeated hints and sweeps between."""
     await stage.people(*range(1, 61))
     await stage.people(61, 62, phone=False)
-    outcomes = [Sent("id"), Permanent("no"), Transient("503"), Transient("503")]
+    outcomes: list[Outcome] = [Sent("id"), Permanent("no"), Transient("503"), Transient("503")]
     stage.bench.push.answer = lambda message: outcomes[message.delivery_id % 4]
     id = await stage.plan(chunk_size=13, expires_in=timedelta(hours=1))
     await stage.walk()

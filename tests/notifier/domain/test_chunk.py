@@ -35,9 +35,9 @@ def with_widths(draw: st.DrawFn) -> tuple[Chunk, Any]:
     """A chunk, and a width that cuts it into a thousand pieces at most."""
     chunk = draw(CHUNKS)
     if chunk.axis is Axis.ID:
-        size = chunk.stop - chunk.start  # type: ignore[operator]
+        size: int = chunk.stop - chunk.start  # type: ignore[operator,assignment]
         return chunk, draw(st.integers(max(1, size // 1000 + 1), 2**64))
-    span: timedelta = chunk.stop - chunk.start  # type: ignore[operator]
+    span: timedelta = chunk.stop - chunk.start  # type: ignore[operator,assignment]
     days = span.days // 1000 + 1
     return chunk, timedelta(days=draw(st.integers(days, 4_000_000)))
 
