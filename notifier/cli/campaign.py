@@ -67,7 +67,9 @@ def create(
         )
         filters = {field: value for field, value in (("locale", locale), ("attributes", wanted)) if value is not None}
         body["audience"] = {"source": source} | ({"filter": filters} if filters else {})
-    body.setdefault("name", body.get("template"))
+    if "template" not in body:
+        raise Invalid("Say what is to be sent: --template NAME, or --file with the whole campaign.")
+    body.setdefault("name", body["template"])
     if estimate:
         _print(asyncio.run(_call(api, "POST", "/v1/campaigns/estimate", body, has="recipients")), json, _estimate)
         return

@@ -46,6 +46,14 @@ def test_each_pool_has_the_processes_that_were_set() -> None:
 
 @pytest.mark.parametrize(("every", "expires"), [("1", 2.0), ("0.5", 2.0), ("30", 60.0)])
 def test_beat_asks_for_a_sweep_and_one_that_nobody_took_is_worthless_soon(every: str, expires: float) -> None:
-    (entry,) = schedule(settings(sweep_every=every)).values()
+    entry = schedule(settings(sweep_every=every))["sweep"]
     assert (entry["task"], entry["schedule"]) == ("sweep", float(every))
     assert entry["options"] == {"queue": CONTROL_QUEUE, "expires": expires}
+
+
+@pytest.mark.parametrize(("every", "walks"), [("1", 1.0), ("0.5", 0.5), ("30", 1.0)])
+def test_beat_asks_for_a_walk_at_least_once_a_second(every: str, walks: float) -> None:
+    """However seldom it sweeps: a campaign's start and its pace are felt within a second or two."""
+    entry = schedule(settings(sweep_every=every))["walk"]
+    assert (entry["task"], entry["schedule"]) == ("walk", walks)
+    assert entry["options"] == {"queue": CONTROL_QUEUE, "expires": 2.0}

@@ -146,7 +146,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, Loc, str]] = {
         {"recipient": {"id": 2**63}},
         "validation_error",
         ["body", "recipient", "id"],
-        "9223372036854775807 or less",
+        "9223372036854775806 or less",
     ),
     "id of 100 digits": (
         {"recipient": {"id": 10**99}},

@@ -88,7 +88,7 @@ def test_an_estimate_sends_nothing(planner: dict[str, str]) -> None:
         (("create", *PUSH, "--attributes", "gold"), "--attributes is not JSON"),
         (("create", "--file", "/nowhere.json"), "--file: /nowhere.json cannot be read"),
         (("create", "--file", "pyproject.toml"), "cannot be read as JSON"),
-        (("create",), "template"),
+        (("create",), "--template NAME"),
         (("create", "--template", "nothing"), "template_not_found"),
         (("create", *PUSH, "--chunk-size", "-1"), "chunk_size"),
         (("watch", "../../keys"), "no campaign's id"),
