@@ -276,6 +276,5 @@ def standing(row: Any, status: Status) -> Standing:
         on_unknown=OnUnknown(row.on_unknown),
         is_called=getattr(row, "called_at", None) is not None,
         is_sent_to_some=bool(row.settled),
-        is_held=getattr(row, "is_held", False),
         is_cancelled=getattr(row, "is_cancelled", False),
     )

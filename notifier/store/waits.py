@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -51,7 +51,7 @@ class Due:
 # with an empty queue, queued ones that much early, since no hint of theirs can be there any more.
 DUE = text(f"""
     SELECT d.id, d.status, d.attempt, d.max_attempts, d.unknowns, d.expires_at, d.on_unknown, d.claimed_at,
-           d.called_at, d.settled, d.campaign_id IS NOT NULL AND NOT coalesce(
+           d.called_at, d.settled, d.campaign_id, d.campaign_id IS NOT NULL AND NOT coalesce(
                (SELECT {GOES_OUT} FROM campaigns c WHERE c.id = d.campaign_id), false) AS is_held,
            coalesce((SELECT c.status = 'cancelled' FROM campaigns c WHERE c.id = d.campaign_id), false) AS is_cancelled
       FROM deliveries d
@@ -61,6 +61,12 @@ DUE = text(f"""
      ORDER BY d.due_at
      LIMIT :limit
        FOR UPDATE OF d SKIP LOCKED
+""")  # noqa: S608  # the words are our own
+
+# Which of these campaigns do hold their deliveries back. Locked against whoever would let them go just now: else a row
+# is put aside after the release that was to fetch it, and waits for the end of its life.
+HOLDERS = text(f"""
+    SELECT c.id FROM campaigns c WHERE c.id = ANY(CAST(:ids AS uuid[])) AND NOT ({GOES_OUT}) ORDER BY c.id FOR SHARE
 """)  # noqa: S608  # the words are our own
 
 # Give due rows (locked by DUE) their next step; an event for each but a mere repeated hint.
@@ -124,7 +130,8 @@ CANCEL_OF_CAMPAIGN = text(f"""
 RELEASE = text("""
     UPDATE deliveries SET due_at = now()
      WHERE priority = :priority AND channel = ANY(CAST(:channels AS text[])) AND due_at IS NOT NULL
-       AND campaign_id = :id AND due_at = expires_at AND status IN ('queued', 'retrying', 'unknown')
+       AND campaign_id = :id AND due_at = expires_at AND expires_at > now()
+       AND status IN ('queued', 'retrying', 'unknown')
 """)
 
 # Whether anything of a campaign is still to be done. Of `ended` ones, too: an unknown one may be tried again.
@@ -171,7 +178,7 @@ async def due(
     which there is only a hint to give (the queue is full, or the broker away). `early` takes in
     queued ones whose hint would be given again only within that time.
     """
-    rows = await db.execute(
+    found = await db.execute(
         DUE,
         {
             "priority": lane.priority,
@@ -181,7 +188,17 @@ async def due(
             "early_seconds": early.total_seconds(),
         },
     )
-    return [Due(row.id, standing(row, Status(row.status)), row.claimed_at) for row in rows]
+    rows = found.all()
+    seemed = {row.campaign_id for row in rows if row.is_held}
+    holders = {row.id for row in await db.execute(HOLDERS, {"ids": list(seemed)})} if seemed else seemed
+    return [
+        Due(
+            row.id,
+            replace(standing(row, Status(row.status)), is_held=row.is_held and row.campaign_id in holders),
+            row.claimed_at,
+        )
+        for row in rows
+    ]
 
 
 async def step(db: Connection, steps: Sequence[tuple[Due, Step]], *, details: Mapping[int, Any] | None = None) -> None:
