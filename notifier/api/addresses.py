@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal, TypeVar
-from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, Field, StrictStr, StringConstraints
 
@@ -15,16 +14,16 @@ from notifier.channels.desktop.webpush import check_endpoint, validate_subscript
 from notifier.channels.email.address import check_email
 from notifier.domain.errors import AddressInvalid, FieldProblem
 from notifier.domain.recipient import Device, Recipient, Subscription
+from notifier.domain.window import ZONES
 
 #: What one recipient may have.
 MAX_DEVICES = 50
 
 T = TypeVar("T")
-_ZONES = available_timezones()
 
 
 def _zone(name: str) -> str:
-    if name not in _ZONES:
+    if name not in ZONES:
         raise ValueError("must be an IANA time zone, such as Europe/Berlin")
     return name
 

@@ -7,9 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from notifier.api.answers import REPLAYED, TimelineItem, shows
+from notifier.api.answers import REPLAYED, Delivery, TimelineItem, shows
 from notifier.domain.campaign import CampaignStatus, LimitedBy
-from notifier.domain.delivery import Status
 from notifier.domain.notification import Channel, Mode, OnUnknown, Priority
 
 
@@ -104,16 +103,8 @@ class Estimate(BaseModel):
     cost: Cost
 
 
-class CampaignDelivery(BaseModel):
-    id: str
+class CampaignDelivery(Delivery):
     recipient_id: int
-    channel: Channel
-    status: Status
-    reason: str | None
-    attempts: int
-    provider: str | None
-    provider_message_id: str | None
-    updated_at: datetime
 
 
 class CampaignDeliveries(BaseModel):

@@ -12,6 +12,7 @@ from notifier.domain.campaign import DIRECTORY, Audience, Campaign
 from notifier.domain.chunk import Axis, Value, after, least
 from notifier.domain.errors import AddressInvalid, Unavailable
 from notifier.domain.notification import Channel
+from notifier.domain.window import ZONES
 from notifier.observe import logs
 from notifier.store import directory
 from notifier.store.chunks import Given
@@ -142,7 +143,7 @@ def _given(person: Person) -> Given:
     address: dict[str, Any] = {
         "email": email,
         "locale": person.locale if person.locale and _LOCALE.fullmatch(person.locale) else None,
-        "timezone": person.timezone,
+        "timezone": person.timezone if person.timezone in ZONES else None,
         "attributes": dict(person.attributes),
         "devices": [{"token": token, "platform": "unknown"} for token in tokens],
         "subscriptions": [],

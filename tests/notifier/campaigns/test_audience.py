@@ -156,6 +156,17 @@ async def test_an_address_that_nobody_could_take_is_suppressed_and_says_so(stage
     ]
 
 
+async def test_what_a_template_could_not_use_is_left_out(stage: Stage, product: Product) -> None:
+    product.add([(1, "U1@Example.COM", "t1", None)])
+    odd = "SELECT id, email, 'Mars/Olympus' AS timezone, '?' AS locale, 'gold' AS plan FROM users"
+    use(stage, product, f"{odd} WHERE id >= :start AND id < :stop ORDER BY id LIMIT :limit")
+    await stage.plan(audience=OF_USERS, channels=(Channel.EMAIL,))
+    await stage.walk()
+    (row,) = await sql(stage.database, "SELECT status, address FROM deliveries")
+    address = {name: row["address"][name] for name in ("email", "timezone", "locale", "attributes")}
+    assert address == {"email": "U1@example.com", "timezone": None, "locale": None, "attributes": {"plan": "gold"}}
+
+
 async def test_ids_alone_are_looked_up_in_the_directory(stage: Stage, product: Product) -> None:
     product.add([(1, None, None, None), (2, None, None, None), (3, None, None, None)])
     use(stage, product, BY_ID.replace("id, email, push_token", "id"))

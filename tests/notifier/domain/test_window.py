@@ -54,7 +54,9 @@ def test_it_is_shut_from_now_until_its_opening(window: SendWindow, now: datetime
 @quickly
 @given(windows(), MOMENTS, st.timedeltas(timedelta(0), timedelta(days=20)))
 def test_work_is_finished_when_it_has_been_open_for_so_long(window: SendWindow, now: datetime, work: timedelta) -> None:
-    assert window.open_between(now, window.finish(now, work)) == work
+    finish = window.finish(now, work)
+    assume(finish < now + timedelta(days=3600))  # beyond, nobody reckons
+    assert window.open_between(now, finish) == work
 
 
 @quickly
