@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -15,7 +16,7 @@ from notifier.domain.content import Content
 from notifier.domain.errors import Invalid, TemplateNotFound
 from notifier.domain.notification import Channel, Lane, Mode
 from notifier.domain.outcome import AddressGone, Outcome, Permanent, Sent, Throttled, Transient, Unknown, combine
-from notifier.domain.recipient import Recipient, Target, target_key
+from notifier.domain.recipient import Device, Recipient, Subscription, Target, target_key
 from notifier.observe import failpoint, logs, metrics
 from notifier.store.deliveries import Claim
 from notifier.templating import Catalogue, check_data, render
@@ -169,4 +170,14 @@ def _told(outcome: Outcome, provider: str, target: Target, at: datetime, took: f
     }
     if isinstance(outcome, Sent):
         return told | {"provider_message_id": outcome.provider_id}
-    return told | {"detail": outcome.detail}
+    return told | {"detail": None if outcome.detail is None else _unnamed(outcome.detail, target)}
+
+
+def _unnamed(text: str, target: Target) -> str:
+    """A provider's words without the address: relays like to quote whom they refuse."""
+    match target:
+        case Device(token=address) | Subscription(endpoint=address):
+            pass
+        case str() as address:
+            pass
+    return re.sub(re.escape(address), "(address)", text, flags=re.IGNORECASE)

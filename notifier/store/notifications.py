@@ -119,6 +119,22 @@ ERASE_ADDRESSES = text("""
        AND recipient_id = :recipient_id AND address IS NOT NULL
 """)
 
+# What providers said in their own words may name the person in a way that nobody can foresee; their codes stay.
+ERASE_WORDS = text("""
+    WITH theirs AS (
+        SELECT d.id FROM deliveries d JOIN notifications n ON n.id = d.notification_id
+         WHERE n.service_id = :service_id AND n.recipient_id = :recipient_id
+        UNION ALL
+        SELECT d.id FROM deliveries d JOIN campaigns c ON c.id = d.campaign_id
+         WHERE c.service_id = :service_id AND d.recipient_id = :recipient_id)
+    UPDATE delivery_events e
+       SET detail = jsonb_set(e.detail, '{calls}', (
+               SELECT jsonb_agg(call - 'detail' ORDER BY number)
+                 FROM jsonb_array_elements(e.detail -> 'calls') WITH ORDINALITY AS c(call, number)))
+      FROM theirs
+     WHERE e.delivery_id = theirs.id AND jsonb_array_length(e.detail -> 'calls') > 0
+""")
+
 _LAST = UUID(int=(1 << 128) - 1)
 
 
@@ -206,9 +222,10 @@ async def page(
 
 
 async def erase_recipient(db: Connection, service_id: int, recipient_id: int) -> None:
-    """Forget what every notification to a recipient said, and where campaigns reached them."""
+    """Forget what every notification to a recipient said, where campaigns reached them, and what providers wrote."""
     await db.execute(ERASE_RECIPIENT, {"service_id": service_id, "recipient_id": recipient_id})
     await db.execute(ERASE_ADDRESSES, {"service_id": service_id, "recipient_id": recipient_id})
+    await db.execute(ERASE_WORDS, {"service_id": service_id, "recipient_id": recipient_id})
 
 
 def json_text(value: object) -> str:

@@ -74,3 +74,11 @@ def its_message(problem: dict[str, Any], loc: Sequence[str | int]) -> str:
     messages = [field["message"] for field in problem["errors"] if field["loc"] == list(loc)]
     assert messages, f"nothing about {loc} in {problem['errors']}"
     return str(messages[0])
+
+
+async def everything_kept(running: Running) -> str:
+    """All that stands in any table, as text."""
+    tables = await running.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename")
+    rows = [await running.sql(f'SELECT t::text FROM "{table[0]}" AS t') for table in tables]  # noqa: S608
+    assert len(rows) > 5
+    return "\n".join(row[0] for some in rows for row in some)
