@@ -9,7 +9,14 @@ import pytest
 from tests.notifier.api.asks import ADA, a_subscription, its_message, the_problem
 from tests.running import Answer, Running
 
-NOBODY: dict[str, Any] = {"email": None, "locale": None, "timezone": None, "attributes": {}, "devices": [], "subscriptions": []}
+NOBODY: dict[str, Any] = {
+    "email": None,
+    "locale": None,
+    "timezone": None,
+    "attributes": {},
+    "devices": [],
+    "subscriptions": [],
+}
 FULL = {
     "email": ADA,
     "locale": "pt-BR",
