@@ -26,7 +26,7 @@ def events(log: StringIO) -> list[str]:
     [
         (raising(ValueError("no such address: ada@example.com")), "provider_raised"),
         (lambda message: Sent(cast(Any, {message.target: 1})), "result_not_recorded"),
-        (lambda message: Unknown("cut", detail=cast(Any, message)), "result_not_recorded"),
+        (lambda message: Unknown("cut", detail=cast(Any, message)), "attempt_raised"),
     ],
 )
 async def test_an_error_of_ours_is_logged_with_its_delivery_and_not_with_its_words(
