@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from prometheus_client import REGISTRY
 
-from notifier.domain.outcome import Sent, Unknown
+from notifier.domain.outcome import Sent
 from notifier.store.database import Database
 from tests.builders import MINUTE, born, history, row_of, sql
 from tests.faults.proxy import Wire
