@@ -14,6 +14,7 @@ from random import Random
 from uuid import UUID
 
 from celery import Celery
+from redis.asyncio import Redis
 
 from notifier import queues
 from notifier.campaigns.audience import Audiences
@@ -23,7 +24,7 @@ from notifier.campaigns.estimate import Estimator
 from notifier.campaigns.schedule import Campaigns
 from notifier.campaigns.walk import Walker
 from notifier.channels import registry
-from notifier.channels.contract import Provider
+from notifier.channels.contract import Metered, Provider
 from notifier.channels.options import (
     FcmOptions,
     ProviderOptions,
@@ -32,8 +33,10 @@ from notifier.channels.options import (
     SmtpOptions,
     WebPushOptions,
 )
+from notifier.delivery.budget import Account, Budget
 from notifier.delivery.deliver import Deliverer, Terms
-from notifier.delivery.send import Providers, Sender
+from notifier.delivery.replay import Replayer
+from notifier.delivery.send import Providers, Sender, account_of
 from notifier.delivery.sweep import Sweeper
 from notifier.domain.errors import SettingsInvalid
 from notifier.domain.ids import uuid7
@@ -98,6 +101,7 @@ class Reception:
     intake: Intake
     campaigns: Campaigns
     estimator: Estimator
+    replayer: Replayer
 
     async def close(self) -> None:
         self.publisher.close()
@@ -121,7 +125,8 @@ def reception(settings: Settings) -> Reception:
     of_campaigns = campaign_rules(settings)
     campaigns = Campaigns(database=db, checker=checker, audiences=audiences, rules=of_campaigns, new_id=new_id)
     estimator = Estimator(database=db, checker=checker, audiences=audiences, rules=of_campaigns)
-    return Reception(settings, db, templates, publisher, found, intake, campaigns, estimator)
+    replayer = Replayer(database=db, max_attempts=settings.max_attempts)
+    return Reception(settings, db, templates, publisher, found, intake, campaigns, estimator, replayer)
 
 
 @dataclass
@@ -131,6 +136,7 @@ class Workshop:
     database: Database
     publisher: queues.Publisher
     providers: Providers
+    budget: Budget
     deliverer: Deliverer
     sweeper: Sweeper
     walker: Walker
@@ -143,6 +149,7 @@ class Workshop:
         await self.sources.close()
         await self.deliverer.drain(grace=self.grace)
         self.publisher.close()
+        await self.budget.close()
         for provider in {id(p): p for some in self.providers.values() for p in some}.values():
             await provider.close()
         await self.database.close()
@@ -154,9 +161,11 @@ def workshop(settings: Settings, app: Celery, *, pool: str) -> Workshop:
     carriers = providers(settings)
     rng = Random()
     templates = catalogue(settings)
+    budget = budgets(settings, carriers)
     sender = Sender(
         catalogue=templates,
         providers=carriers,
+        budget=budget,
         timeout=timedelta(seconds=settings.provider_timeout),
         extra=template_extra(settings),
     )
@@ -168,9 +177,15 @@ def workshop(settings: Settings, app: Celery, *, pool: str) -> Workshop:
         database=db,
         publisher=publisher,
         providers=carriers,
+        budget=budget,
         deliverer=Deliverer(database=db, sender=sender, terms=terms, rng=rng),
         sweeper=Sweeper(
-            database=db, publisher=publisher, hint_life=hint_life(settings), first_wait=first_wait, rng=rng
+            database=db,
+            publisher=publisher,
+            flow=sender.flow,
+            hint_life=hint_life(settings),
+            first_wait=first_wait,
+            rng=rng,
         ),
         walker=Walker(
             database=db,
@@ -223,6 +238,25 @@ def providers(settings: Settings) -> Providers:
         found[Mode.LIVE, channel] = tuple(registry.build(name, options, channel) for name in names)
         found[Mode.TEST, channel] = (registry.build("sandbox", options, channel),) if settings.sandbox_url else ()
     return found
+
+
+def budgets(settings: Settings, carriers: Providers) -> Budget:
+    """The budgets of all live providers; Redis is connected to when the first one is asked for."""
+    url = settings.redis_url.get_secret_value().replace("redis+socket://", "unix://", 1)
+    live = [provider for (mode, _), some in carriers.items() if mode is Mode.LIVE for provider in some]
+    return Budget(
+        redis=Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, health_check_interval=10),
+        accounts={
+            account_of(provider): Account(
+                account_of(provider),
+                rate=settings.provider_rates.get(provider.name),
+                ask=provider.rate if isinstance(provider, Metered) else None,
+            )
+            for provider in live
+        },
+        share=settings.bulk_share,
+        probe=timedelta(seconds=settings.provider_timeout + 5),
+    )
 
 
 def provider_options(settings: Settings) -> ProviderOptions:

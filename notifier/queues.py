@@ -71,8 +71,8 @@ class Hint:
         return hint
 
 
-def hints(born: Iterable[tuple[int, Lane]], *, by: str) -> list[Hint]:
-    """Hints for deliveries given as (id, lane): by lane, HINT_SIZE to a hint, ids in order, urgent first."""
+def hints(born: Iterable[tuple[int, Lane]], *, by: str, size: int = HINT_SIZE) -> list[Hint]:
+    """Hints for deliveries given as (id, lane): by lane, `size` to a hint at most, ids in order, urgent first."""
     by_lane: dict[Lane, list[int]] = {}
     for id, lane in born:
         by_lane.setdefault(lane, []).append(id)
@@ -80,7 +80,7 @@ def hints(born: Iterable[tuple[int, Lane]], *, by: str) -> list[Hint]:
     return [
         Hint(lane, tuple(group), at, by)
         for lane in sorted(by_lane, key=LANES.index)
-        for group in _batched(sorted(by_lane[lane]), HINT_SIZE)
+        for group in _batched(sorted(by_lane[lane]), min(size, HINT_SIZE))
     ]
 
 

@@ -28,7 +28,18 @@ def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+def _pairs(value: object) -> object:
+    """`ses=14, fcm=5000` → {`ses`: 14, `fcm`: 5000}; what is a mapping already passes."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in _split(value)]  # type: ignore[attr-defined]  # a str becomes a tuple
+    if wrong := [name for name, sign, _ in pairs if not sign]:
+        raise ValueError(f"{wrong[0]!r} is no name=number")
+    return {name.strip(): number.strip() for name, _, number in pairs}
+
+
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Rates = Annotated[dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]], NoDecode, BeforeValidator(_pairs)]
 
 EMAIL_PROVIDERS = {"ses", "smtp", "sandbox"}
 PUSH_PROVIDERS = {"fcm", "sandbox"}
@@ -71,6 +82,13 @@ class Settings(BaseSettings):
     provider_timeout: float = Field(
         10.0, gt=0, le=60, description="Seconds one provider call may take in all.", examples=["10"]
     )
+    provider_rates: Rates = Field(
+        {"fcm": 10_000},
+        description="Calls a second that a provider's account allows; 90 % are used. SES tells its own, and the "
+        "lower one holds; one that is not named is asked as fast as it answers.",
+        examples=["ses=14,fcm=5000"],
+    )
+    bulk_share: float = Field(0.8, gt=0, le=1, description="Of such a rate, how much bulk may use.", examples=["0.8"])
     ses_region: str = Field("eu-west-1", description="AWS region of SES.", examples=["eu-west-1"])
     ses_endpoint_url: str | None = Field(
         None, description="Another endpoint that speaks SES v2.", examples=["http://127.0.0.1:8025"]
@@ -236,6 +254,14 @@ class Settings(BaseSettings):
             raise ValueError("name at least one provider")
         return names
 
+    @field_validator("provider_rates")
+    @classmethod
+    def _rates_of_providers(cls, rates: dict[str, float]) -> dict[str, float]:
+        known = EMAIL_PROVIDERS | PUSH_PROVIDERS | DESKTOP_PROVIDERS
+        if wrong := [name for name in rates if name not in known]:
+            raise ValueError(f"unknown provider {wrong[0]!r}; known are {', '.join(sorted(known))}")
+        return rates
+
     @field_validator("log_level")
     @classmethod
     def _known_level(cls, level: str) -> str:
@@ -260,9 +286,7 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, url: SecretStr) -> SecretStr:
-        if not url.get_secret_value().startswith(
-            ("redis://", "rediss://", "unix://", "redis+socket://", "sentinel://")
-        ):
+        if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://", "redis+socket://")):
             raise ValueError("must begin with redis://, rediss:// or unix://")
         return _with_number(_with_port(url))
 

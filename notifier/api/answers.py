@@ -151,6 +151,39 @@ class Templates(BaseModel):
     next: str | None
 
 
+class DeadLetterShown(BaseModel):
+    """A delivery that has failed for good; `last_answer` is the provider's, if it was asked."""
+
+    delivery_id: str
+    notification_id: str | None
+    campaign_id: str | None
+    recipient_id: int | None
+    channel: Channel
+    priority: Priority
+    mode: Mode
+    template: str
+    reason: str
+    attempts: int
+    provider: str | None
+    created_at: datetime
+    failed_at: datetime
+    expires_at: datetime
+    last_answer: dict[str, Any] | None
+
+
+class DeadLettersShown(BaseModel):
+    items: list[DeadLetterShown]
+    next: str | None
+
+
+class ReplayedLetters(BaseModel):
+    """How many are queued again, and how many stay dead: past their life, or of a campaign that is over."""
+
+    replayed: int
+    expired: int
+    campaign_over: int
+
+
 class Health(BaseModel):
     status: str
 
@@ -170,6 +203,8 @@ RECIPIENT = shows(200, RecipientShown, "The recipient")
 RECIPIENTS_KEPT = shows(200, RecipientsKept, "One result per item, in order")
 TEMPLATE = shows(200, TemplateShown, "The template")
 TEMPLATES = shows(200, Templates, "Every template")
+DEAD_LETTERS = shows(200, DeadLettersShown, "A page of dead letters")
+REPLAYED_LETTERS = shows(200, ReplayedLetters, "What became of them")
 HEALTH = shows(200, Health, "Yes")
 GONE: dict[int | str, dict[str, Any]] = {204: {"description": "Done"}}
 TIMELINE = shows(200, Timeline, "Every decision, oldest first")

@@ -301,7 +301,8 @@ async def cancel_campaign(id: UUID, house: TheHouse, caller: Plans) -> Response:
 @router.post("/{id}/retry-failed", responses=campaign_answers.RETRIED | _CHANGES)
 async def retry_failed_deliveries(id: UUID, house: TheHouse, caller: Plans) -> Response:
     """Queue what failed once more, with fresh attempts and a fresh life."""
-    return answers.json(await house.campaigns.retry_failed(caller.service_id, id))
+    done = await house.replayer.replay_campaign(caller.service_id, id)
+    return answers.json({**await read.find(house.database, caller.service_id, id), "retried": done.queued})
 
 
 @router.post(

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from notifier.api.addresses import AddressCheck
 from notifier.campaigns.estimate import Estimator
 from notifier.campaigns.schedule import Campaigns
+from notifier.delivery.replay import Replayer
 from notifier.intake.accept import Intake
 from notifier.store.database import Database
 from notifier.templating import Catalogue
@@ -23,6 +24,7 @@ class House:
     intake: Intake
     campaigns: Campaigns
     estimator: Estimator
+    replayer: Replayer
     addresses: AddressCheck
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -187,34 +187,6 @@ class Campaigns:
                 kept |= {"due_at": now, "slot": now}
             await campaigns.save(tx, id, **kept)
         return await read.find(self._database, service_id, id)
-
-    async def retry_failed(self, service_id: int, id: UUID) -> dict[str, Any]:
-        """Queue what failed once more, with a fresh life and fresh attempts; the answer has how many those were."""
-        queued, start = 0, 0
-        while True:
-            async with self._database.transaction() as tx:
-                campaign = await _lock(tx, service_id, id)
-                if campaign.status not in (Status.RUNNING, Status.PAUSED, Status.FINISHED):
-                    raise WrongState(f"The campaign is {campaign.status}; what failed in it cannot be tried again.")
-                count, last = await waits.queue_failed(
-                    tx,
-                    id,
-                    start=start,
-                    limit=BATCH,
-                    attempts=self._rules.max_attempts,
-                    expires_in=campaign.plan.expires_in,
-                )
-                if count and campaign.status is Status.FINISHED:
-                    soon = await database.now(tx) + timedelta(seconds=1)
-                    await campaigns.save(
-                        tx, id, status=Status.RUNNING, status_reason="retrying_failed", due_at=soon, finished_at=None,
-                        watch_from=campaign.chunks,
-                    )  # fmt: skip
-            queued += count
-            if count < BATCH or last is None:
-                break
-            start = last
-        return {**await read.find(self._database, service_id, id), "retried": queued}
 
     async def find(self, service_id: int, id: UUID) -> Campaign:
         """The campaign itself, for whoever sends a test of it."""

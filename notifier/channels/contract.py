@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from notifier.domain.content import Content
 from notifier.domain.notification import Channel, Priority
@@ -44,4 +44,13 @@ class Provider(Protocol):
 
     async def close(self) -> None:
         """Give back connections. The provider is not used afterwards."""
+        ...
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A provider that tells how fast it may be asked."""
+
+    async def rate(self) -> float | None:
+        """Calls a second that the account allows; None if that cannot be learned now."""
         ...

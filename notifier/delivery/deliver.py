@@ -1,7 +1,8 @@
 """Deliver what a hint names: claim → render → send → record, many at once.
 
 A hint's deliveries are claimed a group at a time, each group only when all of it can be called at
-once. Results are recorded in small groups as they come in, so that a worker that dies leaves few
+once: when there are slots in this process, and budget at the provider. What finds no budget is put
+off unclaimed. Results are recorded in small groups as they come in, so that a worker that dies leaves few
 deliveries of which nobody knows what became.
 """
 
@@ -15,17 +16,18 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
+from notifier.delivery.budget import Grant, Slot
 from notifier.delivery.send import EXPIRED, Attempt, Ready, Sender
 from notifier.delivery.slots import Slots
 from notifier.domain import delivery as rules
 from notifier.domain.delivery import Status, Step
 from notifier.domain.errors import Unavailable
 from notifier.domain.notification import LANES, Priority
-from notifier.domain.outcome import Transient, Unknown
+from notifier.domain.outcome import Throttled, Transient, Unknown
 from notifier.domain.recipient import Device, Recipient, Subscription, Target
 from notifier.observe import failpoint, logs, metrics
 from notifier.queues import Hint
-from notifier.store import deliveries, recipients
+from notifier.store import deliveries, recipients, waits
 from notifier.store.database import Database
 from notifier.store.deliveries import Claim, Record
 from notifier.store.group_commit import GroupCommit
@@ -37,6 +39,13 @@ CLAIM_LIMIT = 32
 #: Hints that may wait in one process for a lane's slots. An urgent one that finds no place is let go (the
 #: sweeper hints it again) rather than hold up the other lanes; a bulk one holds up its worker: that is its pace.
 WAITING = {Priority.URGENT: 500, Priority.BULK: 1}
+#: How often a delivery's failure may be put down to its provider being down. A message that a provider chokes on must
+#: come to an end even while others open and close the breaker.
+EXCUSED = 5
+#: Seconds that a hint may wait here for its provider's budget. Then what is left of it goes back to the table.
+PATIENCE = 1.0
+#: Seconds after which what was put off is due again at the earliest.
+SHORTEST_WAIT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,8 @@ class Deliverer:
         self._rng = rng
         self._slots = {lane: Slots(sender.concurrency(lane)) for lane in LANES}
         self._places = {lane: asyncio.Semaphore(WAITING[lane.priority]) for lane in LANES}
+        #: Until when a lane's providers are known to have no budget left, by `time.monotonic`.
+        self._short_until = dict.fromkeys(LANES, 0.0)
         self._running: set[asyncio.Task[None]] = set()
         self._recorder: GroupCommit[Result, bool] = GroupCommit(self._record, limit=100, lanes=1)
         self._stopping = False
@@ -75,8 +86,15 @@ class Deliverer:
         if self._stopping or (hint.lane.priority is Priority.URGENT and places.locked()):
             metrics.HINTS_LOST.labels("stopping" if self._stopping else "lane_busy").inc()
             return
+        if places.locked() and (short := self._short_until[hint.lane] - time.monotonic()) > 0:
+            # Waiting for a place here would hold up the other lanes for as long as this one's provider is busy.
+            self._begin(self._put_off(hint, hint.ids, short))
+            return
         await places.acquire()
-        task = asyncio.create_task(self._deliver(hint, places))
+        self._begin(self._deliver(hint, places))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
@@ -97,18 +115,10 @@ class Deliverer:
             await asyncio.wait(left, timeout=2)
 
     async def _deliver(self, hint: Hint, places: asyncio.Semaphore) -> None:
-        slots = self._slots[hint.lane]
-        size = min(CLAIM_LIMIT, slots.size)
-        groups = []
+        groups: list[asyncio.Task[None]] = []
         try:
             try:
-                for start in range(0, len(hint.ids), size):
-                    ids = hint.ids[start : start + size]
-                    await slots.take(len(ids))
-                    if self._stopping:
-                        slots.give(len(ids))
-                        break
-                    groups.append(asyncio.create_task(self._group(hint, ids, slots)))
+                await self._start(hint, groups)
             finally:
                 places.release()
             await asyncio.gather(*groups)
@@ -118,7 +128,41 @@ class Deliverer:
             await asyncio.gather(*groups, return_exceptions=True)
             raise
 
-    async def _group(self, hint: Hint, ids: Sequence[int], slots: Slots) -> None:
+    async def _start(self, hint: Hint, groups: list[asyncio.Task[None]]) -> None:
+        """Start a group whenever there are slots and budget for it; put off what finds none in time."""
+        slots, left = self._slots[hint.lane], list(hint.ids)
+        give_up = time.monotonic() + PATIENCE
+        while left:
+            size = min(CLAIM_LIMIT, slots.size, len(left))
+            await slots.take(size)
+            used = 0
+            try:
+                if self._stopping:
+                    return
+                grant = await self._sender.may_call(hint.lane, size)
+                used = grant.count
+            finally:
+                slots.give(size - used)
+            if used:
+                ids, left = left[:used], left[used:]
+                groups.append(asyncio.create_task(self._group(hint, ids, grant, slots)))
+            if used < size:
+                self._short_until[hint.lane] = time.monotonic() + max(grant.wait, SHORTEST_WAIT)
+                if time.monotonic() + grant.wait > give_up:
+                    await self._put_off(hint, left, grant.wait)
+                    return
+                await asyncio.sleep(grant.wait)
+
+    async def _put_off(self, hint: Hint, ids: Sequence[int], wait: float) -> None:
+        """Make what is left of a hint due again when its provider may have budget. Nothing of it was claimed."""
+        metrics.BUDGET_WAITS.labels(str(hint.lane)).inc(len(ids))
+        try:
+            async with self._database.transaction() as tx:
+                await waits.put_off(tx, ids, lane=hint.lane, wait=timedelta(seconds=max(wait, SHORTEST_WAIT)))
+        except Unavailable:
+            log.warning("database_unavailable", lane=str(hint.lane), count=len(ids))  # its hint's life ends: the same
+
+    async def _group(self, hint: Hint, ids: Sequence[int], grant: Grant, slots: Slots) -> None:
         """Claim, render, and call: three steps of a whole group, so that each costs one statement."""
         claims: list[Claim] = []
         try:
@@ -139,7 +183,11 @@ class Deliverer:
                 raise
             return
         slots.give(len(ids) - len(claims))
-        await asyncio.gather(*(self._one(hint, claim, plan, claim.id in begun, now, slots) for claim, plan in prepared))
+        calls = (
+            self._one(hint, claim, plan, claim.id in begun, now, slots, grant.slot(place))
+            for place, (claim, plan) in enumerate(prepared)
+        )
+        await asyncio.gather(*calls)
 
     def _prepare(self, claim: Claim, hint: Hint, people: Mapping[tuple[int, int], Recipient]) -> Attempt | Ready:
         try:
@@ -162,6 +210,7 @@ class Deliverer:
             claims = await deliveries.claim(tx, ids, lane=hint.lane, lease=self._terms.lease)
             wanted = [(claim.service_id, claim.recipient_id) for claim in claims if claim.recipient_id is not None]
             people = await recipients.load(tx, wanted) if wanted else {}
+        metrics.CLAIMS.labels(str(hint.lane)).inc(len(claims))
         for claim in claims:
             metrics.QUEUE_WAIT.labels(str(hint.lane)).observe(
                 max(0.0, (claim.claimed_at - claim.created_at).total_seconds())
@@ -182,6 +231,7 @@ class Deliverer:
         is_begun: bool,
         now: Callable[[], datetime],
         slots: Slots,
+        slot: Slot,
     ) -> None:
         """Call the provider for one claimed delivery and record what came of it, whatever that is."""
         attempt = Attempt(Unknown("worker_stopped"), sent=claim.settled)
@@ -193,7 +243,8 @@ class Deliverer:
             else:
                 # Nothing may still be under way when the lease ends and somebody else may claim the row.
                 async with asyncio.timeout(self._terms.lease.total_seconds() * 0.8):
-                    await self._sender.call(plan, attempt, now)
+                    await slot.comes()
+                    await self._sender.call(plan, attempt, now, first=slot.index)
         except TimeoutError:
             attempt.outcome = Unknown("lease_running_out")
         except Exception as error:
@@ -211,8 +262,13 @@ class Deliverer:
             # If it is not expired but no longer ours, the fence lets nothing of this be written.
             step = Step(Status.EXPIRED, EXPIRED.reason, counts=False)
         else:
+            outcome = attempt.outcome
+            is_excusable = claim.fence - claim.attempt < EXCUSED  # claims that did not count
+            if attempt.outage and is_excusable and isinstance(outcome, Transient):
+                # The provider is down, and known to be: no fault of the message, so no attempt of its.
+                outcome = Throttled(outcome.reason, max(outcome.retry_after, attempt.outage), outcome.detail)
             step = rules.after_attempt(
-                attempt.outcome,
+                outcome,
                 claim.standing,
                 now=now(),
                 rng=self._rng,

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from notifier.channels.contract import Message, Provider
+from notifier.delivery.budget import Budget, Flow, Grant
 from notifier.domain.content import Content
 from notifier.domain.errors import Invalid, TemplateNotFound
 from notifier.domain.notification import Channel, Lane, Mode
@@ -41,6 +42,8 @@ class Attempt:
     provider: str | None = None
     provider_message_id: str | None = None
     calls: list[dict[str, Any]] = field(default_factory=list)
+    #: How long its provider is left alone, if the breaker is open: then the attempt is the provider's fault alone.
+    outage: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +60,34 @@ class Sender:
     """Makes attempts. Knows templates and providers; knows nothing of rows that change, leases or retries."""
 
     def __init__(
-        self, *, catalogue: Catalogue, providers: Providers, timeout: timedelta, extra: Mapping[str, object]
+        self,
+        *,
+        catalogue: Catalogue,
+        providers: Providers,
+        budget: Budget,
+        timeout: timedelta,
+        extra: Mapping[str, object],
     ) -> None:
         self._catalogue = catalogue
         self._providers = providers
+        self._budget = budget
         self._timeout = timeout
         self._extra = extra
 
     def concurrency(self, lane: Lane) -> int:
         """How many deliveries of `lane` its first provider carries well at once."""
         return self._providers[Mode.LIVE, lane.channel][0].concurrency
+
+    async def may_call(self, lane: Lane, count: int) -> Grant:
+        """How many calls the lane's providers have a slot for now, and which of them."""
+        return await self._budget.take(self._accounts(lane), count, lane.priority)
+
+    async def flow(self, lane: Lane) -> Flow:
+        """What the lane's providers will carry in the near future."""
+        return await self._budget.look(self._accounts(lane), lane.priority)
+
+    def _accounts(self, lane: Lane) -> list[str]:
+        return [account_of(provider) for provider in self._providers[Mode.LIVE, lane.channel]]
 
     def prepare(self, claim: Claim, lane: Lane, recipient: Recipient | None) -> Attempt | Ready:
         """Render a delivery for every target that does not have it yet, or say why it cannot be sent."""
@@ -84,19 +105,32 @@ class Sender:
             log.warning("render_failed", delivery_id=claim.id, reason=error.code)
             return Attempt(Permanent(error.code), sent=claim.settled)
 
-    async def call(self, ready: Ready, attempt: Attempt, now: Callable[[], datetime]) -> None:
-        """Call the provider once for each target. `now` is the database's clock.
+    async def call(self, ready: Ready, attempt: Attempt, now: Callable[[], datetime], *, first: int = 0) -> None:
+        """Call each target. `now` is the database's clock, `first` the place of the provider that has a slot for us.
 
         `attempt` is filled as the answers come in, so that a call that is cut short takes none of them along;
         its outcome is set when all are there.
         """
-        outcomes = await asyncio.gather(*(self._target(ready, target, attempt, now) for target in ready.targets))
+        providers = self._providers[ready.claim.mode, ready.lane.channel]
+        providers = providers[first:] if ready.claim.mode is Mode.LIVE else providers
+        if ready.claim.mode is Mode.LIVE and len(ready.targets) > 1:
+            await self._budget.spend(account_of(providers[0]), len(ready.targets) - 1)
+        outcomes = await asyncio.gather(
+            *(self._target(ready, target, attempt, now, providers) for target in ready.targets)
+        )
         attempt.outcome, _ = combine(
             {target_key(target): outcome for target, outcome in zip(ready.targets, outcomes, strict=True)}
         )
 
-    async def _target(self, ready: Ready, target: Target, attempt: Attempt, now: Callable[[], datetime]) -> Outcome:
-        outcome = await self._call(ready, target, attempt, now)
+    async def _target(
+        self,
+        ready: Ready,
+        target: Target,
+        attempt: Attempt,
+        now: Callable[[], datetime],
+        providers: Sequence[Provider],
+    ) -> Outcome:
+        outcome = await self._call(ready, target, attempt, now, providers)
         if isinstance(outcome, Sent):
             attempt.sent |= {target_key(target)}
             attempt.provider_message_id = attempt.provider_message_id or outcome.provider_id
@@ -109,11 +143,20 @@ class Sender:
         data = check_data(template, claim.data)
         return render(template, channel, data=data, recipient=recipient, locale=recipient.locale, extra=self._extra)
 
-    async def _call(self, ready: Ready, target: Target, attempt: Attempt, now: Callable[[], datetime]) -> Outcome:
-        """Ask the channel's providers in order until one does more than refuse for the moment."""
+    async def _call(
+        self,
+        ready: Ready,
+        target: Target,
+        attempt: Attempt,
+        now: Callable[[], datetime],
+        providers: Sequence[Provider],
+    ) -> Outcome:
+        """Ask `providers` in order until one does more than refuse for the moment. The first has a slot for us."""
         claim, lane = ready.claim, ready.lane
-        outcome: Outcome = Transient("no_provider")
-        for provider in self._providers[claim.mode, lane.channel]:
+        outcome: Outcome = Transient("no_provider", is_outage=False)
+        for position, provider in enumerate(providers):
+            if position and not await self._has_slot(provider, claim.mode, lane):
+                continue
             at = now()
             ttl = claim.standing.expires_at - at
             if ttl <= timedelta(0):
@@ -131,9 +174,24 @@ class Sender:
             metrics.CALL.labels(provider.name).observe(took)
             attempt.calls.append(_told(outcome, provider.name, target, at, took))
             failpoint.passing("after_call")
+            if claim.mode is Mode.LIVE:
+                attempt.outage = await self._budget.report(account_of(provider), outcome) or attempt.outage
             if not isinstance(outcome, Transient | Throttled):
                 return outcome
         return outcome
+
+    async def _has_slot(self, provider: Provider, mode: Mode, lane: Lane) -> bool:
+        if mode is Mode.TEST:
+            return True
+        grant = await self._budget.take([account_of(provider)], 1, lane.priority)
+        if grant.count:
+            await grant.slot(0).comes()
+        return bool(grant.count)
+
+
+def account_of(provider: Provider) -> str:
+    """The name of a provider's budget. (Each channel has a provider `sandbox`.)"""
+    return f"{provider.channel}:{provider.name}"
 
 
 def tag_of(claim: Claim) -> str:

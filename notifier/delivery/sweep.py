@@ -8,12 +8,15 @@ harmless: each passes over the rows that another holds.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from math import ceil
 from random import Random
 from typing import Any
 
+from notifier.delivery.budget import HORIZON, Flow
+from notifier.delivery.deliver import PATIENCE
 from notifier.domain import delivery as rules
 from notifier.domain.delivery import Status
 from notifier.domain.notification import LANES, Lane, Priority
@@ -33,6 +36,13 @@ QUEUE_ROOM = 200
 #: A hint may be in a worker's hands for so long. If the queue is empty and a delivery is queued for longer,
 #: its hint was lost (FLUSHALL, a worker killed between BRPOP and its bookkeeping), and it need not wait out its life.
 IN_HAND = timedelta(seconds=1)
+#: Where a provider's budget is short, a worker keeps its hint for longer.
+IN_SHORT_HAND = IN_HAND + timedelta(seconds=PATIENCE) + HORIZON[Priority.URGENT]
+#: A lane whose providers have a rate is hinted as much as they will carry until the next sweep, and this much more:
+#: hinted ones that find no budget are put off again, and that is work for nothing; but no slot must be left empty.
+MORE = 1.5
+#: Seconds between two sweeps that are made up for at most: after a longer pause nothing has been saved up.
+LONGEST_GAP_SECONDS = 2.0
 #: While a queue is full, its lane is searched for dead rows only so often: that search reads every due row.
 SEARCH_FULL_LANE_SECONDS = 10.0
 
@@ -52,16 +62,19 @@ class Sweeper:
         *,
         database: Database,
         publisher: Publisher,
+        flow: Callable[[Lane], Awaitable[Flow]],
         hint_life: Mapping[Priority, timedelta],
         first_wait: timedelta,
         rng: Random,
     ) -> None:
         self._database = database
         self._publisher = publisher
+        self._flow = flow
         self._hint_life = hint_life
         self._first_wait = first_wait
         self._rng = rng
         self._searched: dict[Lane, float] = {}
+        self._swept: dict[Lane, float] = {}
 
     async def sweep(self) -> Swept:
         """Go once through every lane's due rows."""
@@ -76,15 +89,20 @@ class Sweeper:
 
     async def _lane(self, lane: Lane) -> dict[str, int]:
         depth = self._publisher.depth(lane)
+        flow = await self._flow(lane)
         room = 0 if depth is None else max(0, QUEUE_ROOM - depth) * HINT_SIZE
+        size = HINT_SIZE
+        if room and flow.rate is not None:
+            room, size = self._metered(lane, flow, depth or 0)
         if not room:
             if time.monotonic() - self._searched.get(lane, float("-inf")) < SEARCH_FULL_LANE_SECONDS:
                 return {}
             self._searched[lane] = time.monotonic()
+        early = max(timedelta(0), self._hint_life[lane.priority] - (IN_HAND if flow.rate is None else IN_SHORT_HAND))
         moved: dict[str, int] = {}
         while True:
             limit = min(BATCH, room) or BATCH
-            batch = await self._batch(lane, with_hints=room > 0, limit=limit, is_empty=depth == 0)
+            batch = await self._batch(lane, with_hints=room > 0, limit=limit, size=size, early=early * (depth == 0))
             for status, count in batch.items():
                 moved[status] = moved.get(status, 0) + count
             if sum(batch.values()) < limit:
@@ -94,9 +112,19 @@ class Sweeper:
                 if room <= 0:
                     return moved
 
-    async def _batch(self, lane: Lane, *, with_hints: bool, limit: int, is_empty: bool) -> dict[str, int]:
+    def _metered(self, lane: Lane, flow: Flow, depth: int) -> tuple[int, int]:
+        """How many deliveries to hint where the providers keep to a rate, and how many by one hint.
+
+        Small hints, so that several worker processes share what there is.
+        """
+        gap = min(LONGEST_GAP_SECONDS, time.monotonic() - self._swept.get(lane, 0.0))
+        self._swept[lane] = time.monotonic()
+        room = ceil((flow.rate or 0.0) * gap * MORE)
+        size = max(1, min(HINT_SIZE, room // 4))
+        return max(0, min(room - depth * size, QUEUE_ROOM * HINT_SIZE)), size
+
+    async def _batch(self, lane: Lane, *, with_hints: bool, limit: int, size: int, early: timedelta) -> dict[str, int]:
         """One transaction: lock what is due, decide, write; hints follow the commit."""
-        early = max(timedelta(0), self._hint_life[lane.priority] - IN_HAND) if is_empty else timedelta(0)
         async with self._database.transaction() as tx:
             due = await waits.due(tx, lane, limit=limit, with_hints=with_hints, early=early)
             if not due:
@@ -118,7 +146,7 @@ class Sweeper:
             details = {row.id: _told(row, lane) for row, step in steps if step.status is not Status.QUEUED}
             await waits.step(tx, steps, details=details)
         ready = [(row.id, lane) for row, step in steps if step.status is Status.QUEUED and not row.standing.is_held]
-        self._publisher.publish(hints(ready, by="sweep"))
+        self._publisher.publish(hints(ready, by="sweep", size=size))
         moved: dict[str, int] = {}
         for row, step in steps:
             word = "held" if row.standing.is_held else step.status

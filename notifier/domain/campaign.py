@@ -46,6 +46,9 @@ FOLLOWS: dict[CampaignStatus, frozenset[CampaignStatus]] = {
 #: It has come to an end (though what failed in a finished one may be tried again).
 OVER = frozenset({C.FINISHED, C.CANCELLED, C.FAILED, C.EXPIRED})
 
+#: What failed in it may be tried again.
+RETRIED_IN = frozenset({C.RUNNING, C.PAUSED, C.FINISHED})
+
 
 class LimitedBy(StrEnum):
     """What keeps a campaign from going faster."""

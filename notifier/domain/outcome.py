@@ -26,15 +26,21 @@ class Transient:
     reason: str
     retry_after: timedelta = timedelta(0)
     detail: str | None = None
+    #: False when it is about this message or this mailbox, and says nothing of how the provider is.
+    is_outage: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """Definitely not taken, because we ask too often. Uses up no attempt."""
+    """Definitely not taken, because we ask too often. Uses up no attempt.
+
+    This message waits for `retry_after`; everybody else of the account waits for `rest`, if that is given.
+    """
 
     reason: str
     retry_after: timedelta = timedelta(0)
     detail: str | None = None
+    rest: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

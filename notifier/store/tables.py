@@ -258,6 +258,9 @@ deliveries = Table(
         unique=True,
         postgresql_where=text("campaign_id IS NOT NULL"),
     ),
+    Index(
+        "deliveries_failed", "service_id", "id", postgresql_where=text("status = 'failed'")
+    ),  # dead_letters.PAGE, FIND
     CheckConstraint("(notification_id IS NULL) <> (campaign_id IS NULL)", name="owner"),
     # The migration sets fillfactor 80: with three updates a delivery, room on the page keeps the table from growing.
 )

@@ -63,6 +63,17 @@ DUE = text(f"""
        FOR UPDATE OF d SKIP LOCKED
 """)  # noqa: S608  # the words are our own
 
+# Nobody may send these just now: due again in a while, in the order in which they are due now.
+PUT_OFF = text("""
+    WITH waiting AS (
+        SELECT id FROM deliveries
+         WHERE id = ANY(CAST(:ids AS bigint[])) AND status = 'queued' AND priority = :priority AND channel = :channel
+           AND due_at > now()
+         ORDER BY id FOR UPDATE SKIP LOCKED)
+    UPDATE deliveries d SET due_at = least(d.expires_at, now() + make_interval(secs => :wait_seconds))
+      FROM waiting w WHERE d.id = w.id
+""")
+
 # Which of these campaigns do hold their deliveries back. Locked against whoever would let them go just now: else a row
 # is put aside after the release that was to fetch it, and waits for the end of its life.
 HOLDERS = text(f"""
@@ -141,26 +152,6 @@ WAITS = text("""
                       AND campaign_id = :id)
 """)
 
-# What failed in a campaign is queued again, some recipients at a time, with a fresh life and a fresh set of attempts.
-QUEUE_FAILED = text(f"""
-    WITH dead AS (
-        SELECT id, recipient_id FROM deliveries
-         WHERE campaign_id = :id AND status = 'failed' AND recipient_id >= :from
-         ORDER BY recipient_id LIMIT :limit FOR UPDATE),
-    done AS (
-        UPDATE deliveries d
-           SET status = 'queued', reason = NULL, due_at = now(), updated_at = now(),
-               max_attempts = least(d.attempt + :attempts, 32767),
-               expires_at = now() + make_interval(secs => :expires_in)
-          FROM dead WHERE d.id = dead.id
-        RETURNING d.id, d.recipient_id, d.campaign_id, d.chunk, 'failed' AS status_from, d.status, d.attempt),
-    {COUNT},
-    told AS (
-        INSERT INTO delivery_events (delivery_id, status_from, status_to, reason, attempt)
-        SELECT id, status_from, status, 'retried_by_caller', attempt FROM done ORDER BY id)
-    SELECT count(*) AS queued, max(recipient_id) AS last FROM done
-""")  # noqa: S608  # the words are our own
-
 # How much waits in a priority, counted up to :limit so that the count costs no more than it is worth.
 BACKLOG = text("""
     SELECT count(*) FROM (
@@ -221,6 +212,19 @@ async def step(db: Connection, steps: Sequence[tuple[Due, Step]], *, details: Ma
     )
 
 
+async def put_off(db: Connection, ids: Sequence[int], *, lane: Lane, wait: timedelta) -> None:
+    """Make queued deliveries due in `wait`: their provider has no budget. What is due already stays so."""
+    await db.execute(
+        PUT_OFF,
+        {
+            "ids": list(ids),
+            "priority": lane.priority,
+            "channel": lane.channel,
+            "wait_seconds": wait.total_seconds(),
+        },
+    )
+
+
 async def cancel(db: Connection, service_id: int, notification_id: UUID) -> int:
     """Cancel what is not yet with a provider; returns how many deliveries that were."""
     rows = await db.execute(CANCEL, {"id": notification_id, "service_id": service_id, "cancellable": _CANCELLABLE})
@@ -241,25 +245,6 @@ async def release(db: Connection, lanes: Lanes) -> int:
 async def are_any(db: Connection, lanes: Lanes) -> bool:
     """Whether any of a campaign's deliveries is still to be sent, tried again, or waited for."""
     return bool((await db.execute(WAITS, lanes.parameters)).scalar_one())
-
-
-async def queue_failed(
-    db: Connection, campaign_id: UUID, *, start: int, limit: int, attempts: int, expires_in: timedelta
-) -> tuple[int, int | None]:
-    """Queue failed deliveries of recipients from `start` on; returns how many, and the last recipient's id."""
-    row = (
-        await db.execute(
-            QUEUE_FAILED,
-            {
-                "id": campaign_id,
-                "from": start,
-                "limit": limit,
-                "attempts": attempts,
-                "expires_in": expires_in.total_seconds(),
-            },
-        )
-    ).one()
-    return row.queued, row.last
 
 
 async def backlog(db: Connection, priority: str, *, limit: int) -> int:

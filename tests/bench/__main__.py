@@ -163,11 +163,11 @@ async def main() -> None:
                 await running.call("PUT", "/v1/recipients/1", {"email": "ada@example.com"})
                 rate = await measure()
                 measured.setdefault(name, ([], []))[which].append(rate)
-                print(f"{name}, round {number + 1}, {('notifier', 'peer')[which]}: {rate:,.0f}", flush=True)  # noqa: T201
-        print("\n| measurement | notifier | home-made Celery | ratio (min … max) |\n|---|---|---|---|")  # noqa: T201
+                print(f"{name}, round {number + 1}, {('notifier', 'peer')[which]}: {rate:,.0f}", flush=True)
+        print("\n| measurement | notifier | home-made Celery | ratio (min … max) |\n|---|---|---|---|")
         for name, (ours, theirs) in measured.items():
             ratios = sorted(a / b for a, b in zip(ours, theirs, strict=True))
-            print(  # noqa: T201
+            print(
                 f"| {name} | {median(ours):,.0f} | {median(theirs):,.0f} | "
                 f"{median(ratios):.1f} ({ratios[0]:.1f} … {ratios[-1]:.1f}) |"
             )

@@ -30,11 +30,14 @@ from notifier.domain.content import EmailContent
 from notifier.domain.errors import SettingsInvalid
 from notifier.domain.notification import Channel
 from notifier.domain.outcome import Outcome, Permanent, Sent, Throttled, Transient, Unknown
+from notifier.observe import logs
 
 if TYPE_CHECKING:
     from mypy_boto3_sesv2 import SESV2Client
 
 MINUTE = timedelta(minutes=1)
+
+log = logs.get(__name__)
 
 #: What SES answers, by its error code. (`LimitExceeded` and `Throttling` are the sending rate or the daily quota.)
 BY_CODE: dict[str, Outcome] = {
@@ -142,8 +145,21 @@ class Ses:
                 return await asyncio.wrap_future(job)
         except TimeoutError:
             if job.cancel():  # it still waited for a thread
-                return Transient("no_free_connection")
+                return Transient("no_free_connection", is_outage=False)
             return job.result() if job.done() else Unknown("answer_timeout")
+
+    async def rate(self) -> float | None:
+        """`SendQuota.MaxSendRate` of GetAccount: mails a second that the account allows, for all who use it."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._ask_rate)
+
+    def _ask_rate(self) -> float | None:
+        try:
+            quota = self._client.get_account().get("SendQuota", {})
+        except (boto.ClientError, boto.BotoCoreError, ResponseParserError) as error:
+            log.warning("ses_quota_unknown", error=type(error).__name__, remedy="allow ses:GetAccount, or set a rate")
+            return None
+        rate = quota.get("MaxSendRate")
+        return float(rate) if isinstance(rate, int | float) and rate > 0 else None
 
     def _call(self, to: str, raw: bytes, tags: list[dict[str, str]]) -> Outcome:
         request: dict[str, Any] = {

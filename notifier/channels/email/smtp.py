@@ -67,7 +67,7 @@ REFUSALS: tuple[Refusal, ...] = (
     _row(_ALL, frozenset({421}), Transient("relay_unavailable")),
     # Ours to mend, and no fault of the mail.
     _row(_ALL, _AUTH_CODES, Transient("auth_failed", MINUTE)),
-    _row(_ALL, range(400, 500), Transient("deferred")),
+    _row(_ALL, range(400, 500), Transient("deferred", is_outage=False)),
     _row(frozenset({Stage.CONNECT}), range(200, 600), Transient("relay_refuses", MINUTE)),
     _row(frozenset({Stage.MAIL}), range(500, 600), Permanent("sender_refused")),
     _row(frozenset({Stage.RCPT}), range(500, 600), Permanent("mailbox_full"), r"^5\.2\.2\b"),

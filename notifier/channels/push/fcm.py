@@ -34,6 +34,8 @@ from notifier.domain.outcome import AddressGone, Outcome, Permanent, Sent, Throt
 
 SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 MINUTE = timedelta(minutes=1)
+#: A quota may be one device's. The message waits for the minute that FCM asks for; the account slows down.
+QUOTA = Throttled("quota_exceeded", MINUTE, rest=timedelta(seconds=1))
 CREDENTIALS_REFUSED = "credentials_refused"
 
 #: By `error.details[].errorCode` (firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode).
@@ -41,7 +43,7 @@ BY_ERROR_CODE: dict[str, Outcome] = {
     "UNREGISTERED": AddressGone("unregistered"),
     "SENDER_ID_MISMATCH": Permanent("sender_id_mismatch"),
     "INVALID_ARGUMENT": Permanent("invalid_argument"),
-    "QUOTA_EXCEEDED": Throttled("quota_exceeded", MINUTE),
+    "QUOTA_EXCEEDED": QUOTA,
     "UNAVAILABLE": Transient("provider_unavailable"),
     "INTERNAL": Transient("provider_error"),
     # Our APNs key is missing or wrong at Firebase: for us to mend, and no fault of the token.
@@ -57,7 +59,7 @@ BY_STATUS: tuple[tuple[range, Outcome], ...] = (
     (range(403, 404), Transient("permission_denied", MINUTE)),
     (range(404, 405), Permanent("not_found")),
     (range(408, 409), Transient("provider_error")),
-    (range(429, 430), Throttled("quota_exceeded", MINUTE)),
+    (range(429, 430), QUOTA),
     (range(400, 500), Permanent("invalid_argument")),
     (range(500, 600), Transient("provider_error")),
 )

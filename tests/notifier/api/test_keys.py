@@ -38,6 +38,8 @@ MAY: dict[tuple[str, str], set[Scope]] = {
     ("POST", "/v1/campaigns/{id}/test"): PLANS,
     ("GET", "/v1/campaigns/{id}/deliveries"): PLANS | {Scope.READ},
     ("GET", "/v1/campaigns/{id}/recipients/{recipient_id}"): PLANS | {Scope.READ},
+    ("GET", "/v1/deadletters"): {Scope.READ},
+    ("POST", "/v1/deadletters/replay"): SENDS,
     ("PUT", "/v1/recipients/{id}"): {Scope.RECIPIENTS},
     ("GET", "/v1/recipients/{id}"): {Scope.RECIPIENTS},
     ("DELETE", "/v1/recipients/{id}"): {Scope.RECIPIENTS},
@@ -60,6 +62,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/campaigns/estimate"): CAMPAIGN,
     ("PATCH", "/v1/campaigns/{id}"): {"chunk_size": 5},
     ("POST", "/v1/campaigns/{id}/test"): {"recipient_ids": [7]},
+    ("POST", "/v1/deadletters/replay"): {"filter": {}},
     ("PUT", "/v1/recipients/{id}"): {},
     ("PUT", "/v1/recipients/{id}/subscriptions"): a_subscription(),
 }

@@ -26,7 +26,7 @@ from notifier.domain.errors import (
     WrongState,
 )
 from notifier.domain.notification import Channel, Priority
-from notifier.domain.outcome import Permanent, Sent, Transient
+from notifier.domain.outcome import Transient
 from notifier.domain.pace import Pace
 from notifier.domain.repeat import Repeat
 from notifier.store import waits
@@ -252,7 +252,7 @@ async def test_a_repeating_campaign_that_is_cancelled_has_no_more_runs(stage: St
 # -- states --
 
 
-@pytest.mark.parametrize("act", ["pause", "resume", "cancel", "retry_failed"])
+@pytest.mark.parametrize("act", ["pause", "resume", "cancel"])
 async def test_what_is_over_cannot_be_changed(stage: Stage, act: str) -> None:
     id = await stage.plan()
     await sql(stage.database, "UPDATE campaigns SET status = 'expired', due_at = NULL")
@@ -277,7 +277,7 @@ async def test_saying_it_twice_is_as_good_as_once(stage: Stage, act: str) -> Non
     assert await getattr(stage.campaigns, act)(1, id) == first
 
 
-@pytest.mark.parametrize("act", ["pause", "resume", "cancel", "retry_failed"])
+@pytest.mark.parametrize("act", ["pause", "resume", "cancel"])
 async def test_another_services_campaign_is_not_there(stage: Stage, act: str) -> None:
     id = await stage.plan()
     with pytest.raises(NotFound):
@@ -305,31 +305,3 @@ async def test_a_pace_that_cannot_be_kept_changes_nothing(stage: Stage) -> None:
     with pytest.raises(CampaignInvalid, match="finish_by"):
         await stage.campaigns.change(1, id, {"pace": Pace(finish_by=datetime.now(UTC) - HOUR)})
     assert (await stage.shown(id))["finish_by"] is None
-
-
-# -- what failed, once more --
-
-
-async def test_what_failed_is_tried_once_more_and_the_rest_is_left_alone(stage: Stage) -> None:
-    await stage.people(*range(1, 21))
-    stage.bench.push.answer = lambda message: (
-        Permanent("invalid") if message.delivery_id % 2 else Sent(f"id-{message.delivery_id}")
-    )
-    id = await stage.plan(chunk_size=5)
-    shown = await stage.to_the_end(id)
-    assert (shown["status"], shown["progress"]["failed"]) == ("finished", 10)
-    stage.bench.push.answer = lambda message: Sent(f"id-{message.delivery_id}")
-    told = await stage.campaigns.retry_failed(1, id)
-    assert (told["retried"], told["status"], told["progress"]["in_flight"]) == (10, "running", 10)
-    await stage.counts_are_exact(id)
-    shown = await stage.to_the_end(id)
-    assert (shown["status"], shown["progress"]["sent"], shown["progress"]["failed"]) == ("finished", 20, 0)
-    assert len(stage.bench.push.messages) == 30
-
-
-async def test_with_nothing_failed_there_is_nothing_to_try_again(stage: Stage) -> None:
-    await stage.people(1)
-    id = await stage.plan()
-    await stage.to_the_end(id)
-    told = await stage.campaigns.retry_failed(1, id)
-    assert (told["retried"], told["status"]) == (0, "finished")

@@ -78,6 +78,7 @@ async def relay(box: Mailbox, *, implicit_tls: ssl.SSLContext | None = None, **s
     finally:
         server.close()
         for each in protocols:
-            if isinstance(each.transport, asyncio.Transport):
+            # Python 3.11.2 trips over a TLS one that is closed already.
+            if isinstance(each.transport, asyncio.Transport) and not each.transport.is_closing():
                 each.transport.abort()
         await server.wait_closed()

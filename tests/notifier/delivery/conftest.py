@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from io import StringIO
@@ -12,8 +12,9 @@ from random import Random
 import pytest
 
 from notifier.channels.contract import Provider
+from notifier.delivery.budget import Account, Budget, Flow
 from notifier.delivery.deliver import Deliverer, Terms
-from notifier.delivery.send import Sender
+from notifier.delivery.send import Sender, account_of
 from notifier.delivery.sweep import Sweeper
 from notifier.domain.notification import Channel, Lane, Mode
 from notifier.observe import logs
@@ -63,6 +64,7 @@ class Bench:
         lease: float = 60,
         first_wait: float = 5,
         timeout: float = 10,
+        budget: Budget | None = None,
     ) -> Deliverer:
         """A worker process's deliverer; times are seconds."""
         live: dict[Channel, Sequence[Provider]] = {
@@ -70,8 +72,10 @@ class Bench:
             Channel.PUSH: (self.push,),
             Channel.DESKTOP: (self.desktop,),
         }
+        names = [account_of(provider) for some in live.values() for provider in some]
         sender = Sender(
             catalogue=the_catalogue(),
+            budget=budget or Budget(redis=None, accounts={name: Account(name) for name in names}),
             providers={(Mode.LIVE, channel): some for channel, some in live.items()}
             | {(Mode.TEST, channel): (self.sandbox,) if test is None else test for channel in Channel},
             timeout=timedelta(seconds=timeout),
@@ -102,10 +106,21 @@ AGO = timedelta(seconds=-1)
 Hinted = Callable[[], dict[str, list[int]]]
 
 
-def a_sweeper(database: Database, publisher: Publisher) -> Sweeper:
+async def _any_number(_: Lane) -> Flow:
+    return Flow(None)
+
+
+def a_sweeper(
+    database: Database, publisher: Publisher, flow: Callable[[Lane], Awaitable[Flow]] = _any_number
+) -> Sweeper:
     """A control process's."""
     return Sweeper(
-        database=database, publisher=publisher, hint_life=HINT_LIFE, first_wait=timedelta(seconds=5), rng=Random(7)
+        database=database,
+        publisher=publisher,
+        flow=flow,
+        hint_life=HINT_LIFE,
+        first_wait=timedelta(seconds=5),
+        rng=Random(7),
     )
 
 
