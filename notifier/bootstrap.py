@@ -169,7 +169,10 @@ def workshop(settings: Settings, app: Celery, *, pool: str) -> Workshop:
         timeout=timedelta(seconds=settings.provider_timeout),
         extra=template_extra(settings),
     )
-    first_wait = timedelta(seconds=settings.retry_first_wait)
+    first_wait = {
+        Priority.URGENT: timedelta(seconds=settings.urgent_retry_first_wait),
+        Priority.BULK: timedelta(seconds=settings.bulk_retry_first_wait),
+    }
     terms = Terms(lease=timedelta(seconds=settings.lease), first_wait=first_wait)
     publisher = queues.Publisher(app, life=hint_life(settings))
     found = sources(settings)

@@ -181,7 +181,7 @@ class Settings(BaseSettings):
     )
 
     # -- delivery --
-    max_attempts: int = Field(8, ge=1, le=50, description="Attempts of a delivery at most.", examples=["8"])
+    max_attempts: int = Field(8, ge=1, le=50, description="Attempts of a delivery at most, unless its template says another number.", examples=["8"])
     lease: float = Field(
         60,
         gt=0,
@@ -189,8 +189,15 @@ class Settings(BaseSettings):
         description="Seconds a worker may hold a delivery; more than PROVIDER_TIMEOUT.",
         examples=["60"],
     )
-    retry_first_wait: float = Field(
-        5, gt=0, le=DAY, description="Longest wait after the first failure; it doubles from there.", examples=["5"]
+    urgent_retry_first_wait: float = Field(
+        2,
+        gt=0,
+        le=DAY,
+        description="Longest wait after an urgent delivery's first failure; it doubles from there.",
+        examples=["2"],
+    )
+    bulk_retry_first_wait: float = Field(
+        5, gt=0, le=DAY, description="The same for bulk. A template may have a wait of its own.", examples=["5"]
     )
     urgent_hint_life: float = Field(
         5, gt=0, le=DAY, description="Seconds after which an urgent delivery is hinted again.", examples=["5"]

@@ -275,7 +275,9 @@ class Walker:
     async def _chunk(self, tx: Connection, campaign: Campaign, look: Look, page: Page | None, now: datetime) -> Step:
         plan = campaign.plan
         assert campaign.position is not None
-        terms = chunks.terms(max_attempts=self._rules.max_attempts, hint_life=self._rules.hint_life[plan.priority])
+        template = self._catalogue.templates.get(plan.template)
+        attempts = (template and template.retry.max_attempts) or self._rules.max_attempts
+        terms = chunks.terms(max_attempts=attempts, hint_life=self._rules.hint_life[plan.priority])
         if page is None:
             assert isinstance(campaign.position, int)
             assert isinstance(campaign.bound, int)

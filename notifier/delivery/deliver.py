@@ -53,7 +53,7 @@ class Terms:
     """How long a delivery may be held, and how soon it is tried again."""
 
     lease: timedelta
-    first_wait: timedelta
+    first_wait: Mapping[Priority, timedelta]
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +272,7 @@ class Deliverer:
                 claim.standing,
                 now=now(),
                 rng=self._rng,
-                first_wait=self._terms.first_wait,
+                first_wait=self._sender.first_wait(claim) or self._terms.first_wait[hint.lane.priority],
                 sent_to_some=bool(attempt.sent),
             )
         result = Result(

@@ -89,6 +89,11 @@ class Sender:
     def _accounts(self, lane: Lane) -> list[str]:
         return [account_of(provider) for provider in self._providers[Mode.LIVE, lane.channel]]
 
+    def first_wait(self, claim: Claim) -> timedelta | None:
+        """The wait of `claim`'s template after a first failure; None if it has no wish of its own."""
+        template = self._catalogue.templates.get(claim.template)
+        return template.retry.first_wait if template else None
+
     def prepare(self, claim: Claim, lane: Lane, recipient: Recipient | None) -> Attempt | Ready:
         """Render a delivery for every target that does not have it yet, or say why it cannot be sent."""
         if recipient is None:

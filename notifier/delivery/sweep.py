@@ -64,7 +64,7 @@ class Sweeper:
         publisher: Publisher,
         flow: Callable[[Lane], Awaitable[Flow]],
         hint_life: Mapping[Priority, timedelta],
-        first_wait: timedelta,
+        first_wait: Mapping[Priority, timedelta],
         rng: Random,
     ) -> None:
         self._database = database
@@ -138,7 +138,7 @@ class Sweeper:
                         now=now,
                         rng=self._rng,
                         hint_life=self._hint_life[lane.priority],
-                        first_wait=self._first_wait,
+                        first_wait=self._first_wait[lane.priority],
                     ),
                 )
                 for row in due

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
 
@@ -9,6 +10,14 @@ from random import Random
 #: (5 s, 10 s, … 21 min 20 s), and then stays: without a bound a timedelta overflows at attempt 45.
 FIRST_WAIT = timedelta(seconds=5)
 DOUBLINGS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """What a template says of tries after the first. None: as the service does by default."""
+
+    first_wait: timedelta | None = None
+    max_attempts: int | None = None
 
 
 def next_attempt_at(

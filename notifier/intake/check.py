@@ -101,9 +101,13 @@ def check(
         expires_at=expires_at,
         created_at=now,
     )
+    attempts = template.retry.max_attempts or rules.max_attempts
     return Checked(
         notification,
-        tuple(_delivery(notification, Lane(priority, channel), request, recipient, rules) for channel in channels),
+        tuple(
+            _delivery(notification, Lane(priority, channel), request, recipient, rules, max_attempts=attempts)
+            for channel in channels
+        ),
     )
 
 
@@ -166,7 +170,7 @@ def check_sizes(
 
 
 def _delivery(
-    notification: NotificationRow, lane: Lane, request: Request, recipient: Recipient, rules: Rules
+    notification: NotificationRow, lane: Lane, request: Request, recipient: Recipient, rules: Rules, *, max_attempts: int
 ) -> NewDelivery:
     now, expires_at, send_at = notification.created_at, notification.expires_at, notification.send_at
     reason, due_at = None, None
@@ -184,7 +188,7 @@ def _delivery(
         mode=request.caller.mode,
         status=status,
         reason=reason,
-        max_attempts=rules.max_attempts,
+        max_attempts=max_attempts,
         on_unknown=request.ask.on_unknown or OnUnknown.RETRY,
         due_at=due_at,
         expires_at=expires_at,

@@ -17,6 +17,7 @@ from babel import Locale, UnknownLocaleError
 
 from notifier.domain.errors import TemplateNotFound, TemplatesInvalid
 from notifier.domain.notification import Channel, Priority
+from notifier.domain.retry import RetryPolicy
 from notifier.templating.parts import DEFAULT, Folder, Parts
 from notifier.templating.source import read
 from notifier.templating.variables import LONGEST, MAX_LENGTH, TYPES, Unfit, Variable
@@ -26,9 +27,12 @@ GIVEN = frozenset({"recipient", "brand", "lang", "unsubscribe_url", "now", "subj
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _VARIABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_KEYS = frozenset(["title", "description", "category", "priority", "expires_in", "channels", "locale", "variables"])
+_KEYS = frozenset(["title", "description", "category", "priority", "expires_in", "channels", "locale", "retry", "variables"])
+_RETRY_KEYS = frozenset(["first_wait", "max_attempts"])
 _VARIABLE_KEYS = frozenset(["type", "required", "default", "example", "max_length", "description", "from"])
 LONGEST_LIFE = timedelta(days=30)
+LONGEST_WAIT = timedelta(hours=1)
+MOST_ATTEMPTS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class Template:
     category: str
     priority: Priority
     expires_in: timedelta
+    retry: RetryPolicy
     channels: tuple[Channel, ...]
     variables: tuple[Variable, ...]
     locale: str
@@ -121,6 +126,7 @@ def load_one(folder: Path) -> Template:
         category=card.text("category"),
         priority=card.priority(),
         expires_in=card.life(),
+        retry=_retry(card.path, card.table("retry")),
         channels=channels,
         variables=variables,
         locale=card.known_locale(card.text("locale", "en")),
@@ -193,6 +199,16 @@ class _Card:
         except (ValueError, UnknownLocaleError):
             raise self.wrong("locale", f"{name!r} is not known") from None
         return name
+
+
+def _retry(path: Path, table: Mapping[str, Any]) -> RetryPolicy:
+    card = _Card(path, table, "retry.")
+    card.only(_RETRY_KEYS)
+    wait = card.whole("first_wait", 0, 1, int(LONGEST_WAIT.total_seconds())) if "first_wait" in table else None
+    return RetryPolicy(
+        first_wait=None if wait is None else timedelta(seconds=wait),
+        max_attempts=card.whole("max_attempts", None, 1, MOST_ATTEMPTS) if "max_attempts" in table else None,
+    )
 
 
 def _variable(path: Path, name: str, table: Any) -> Variable:

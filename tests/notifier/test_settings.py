@@ -20,7 +20,8 @@ from notifier.settings import PREFIX, Settings, load
 DURATIONS = (
     "provider_timeout",
     "lease",
-    "retry_first_wait",
+    "urgent_retry_first_wait",
+    "bulk_retry_first_wait",
     "urgent_hint_life",
     "bulk_hint_life",
     "sweep_every",

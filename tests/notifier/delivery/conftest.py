@@ -16,7 +16,7 @@ from notifier.delivery.budget import Account, Budget, Flow
 from notifier.delivery.deliver import Deliverer, Terms
 from notifier.delivery.send import Sender, account_of
 from notifier.delivery.sweep import Sweeper
-from notifier.domain.notification import Channel, Lane, Mode
+from notifier.domain.notification import Channel, Lane, Mode, Priority
 from notifier.observe import logs
 from notifier.queues import Hint, Publisher, hints
 from notifier.store.database import Database
@@ -81,7 +81,7 @@ class Bench:
             timeout=timedelta(seconds=timeout),
             extra={"brand": "Acme"},
         )
-        terms = Terms(lease=timedelta(seconds=lease), first_wait=timedelta(seconds=first_wait))
+        terms = Terms(lease=timedelta(seconds=lease), first_wait=dict.fromkeys(Priority, timedelta(seconds=first_wait)))
         deliverer = Deliverer(database=database or self.database, sender=sender, terms=terms, rng=Random(7))
         self.opened.append(deliverer)
         return deliverer
@@ -119,7 +119,7 @@ def a_sweeper(
         publisher=publisher,
         flow=flow,
         hint_life=HINT_LIFE,
-        first_wait=timedelta(seconds=5),
+        first_wait=dict.fromkeys(Priority, timedelta(seconds=5)),
         rng=Random(7),
     )
 

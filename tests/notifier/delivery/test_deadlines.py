@@ -128,3 +128,21 @@ async def test_what_is_not_ours_any_more_calls_nobody_and_is_left_alone(
     assert bench.email.called == []
     assert (await row_of(database, id))["status"] == status
     assert await history(database, id) == []
+
+
+async def test_a_template_says_how_soon_it_is_tried_again(bench: Bench, database: Database) -> None:
+    """A password reset has a first wait of its own, of a second at most; the others have the service's."""
+    waits = "SELECT due_at - updated_at AS wait FROM deliveries d WHERE status = 'retrying'"
+    ids = await born(database, count=40, life=HOUR)
+    await sql(
+        database,
+        "UPDATE notifications SET template = 'password-reset', data = '{\"url\": \"https://acme.example/r\"}'"
+        " WHERE id IN (SELECT notification_id FROM deliveries WHERE id % 2 = 0)",
+    )
+    bench.email.always(Transient("refused"))
+    await bench.open(first_wait=60).deliver(a_hint(*ids))
+    of_resets = [row["wait"] for row in await sql(database, f"{waits} AND d.id % 2 = 0")]
+    of_others = [row["wait"] for row in await sql(database, f"{waits} AND d.id % 2 = 1")]
+    assert (len(of_resets), len(of_others)) == (20, 20)
+    assert max(of_resets) < timedelta(seconds=2)
+    assert max(of_others) > timedelta(seconds=2)

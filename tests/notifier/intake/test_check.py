@@ -80,6 +80,11 @@ def test_every_row_tells_whose_it_is_and_how_far_it_may_go() -> None:
     assert {delivery.max_attempts for delivery in made.deliveries} == {the_rules().max_attempts}
 
 
+def test_a_template_says_how_often_it_is_tried() -> None:
+    plan = checked(template="password-reset", channels=None, data={"url": "https://acme.example/reset"})
+    assert [row.max_attempts for row in plan.deliveries] == [6]
+
+
 def test_each_channel_without_an_address_is_suppressed_and_no_error() -> None:
     somebody = a_recipient(email=None, subscriptions=(a_subscription(),))
     made = checked(channels=None, recipient=somebody)

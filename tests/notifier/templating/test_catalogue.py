@@ -10,6 +10,7 @@ import pytest
 
 from notifier.domain.errors import TemplateNotFound, TemplatesInvalid
 from notifier.domain.notification import Channel, Priority
+from notifier.domain.retry import RetryPolicy
 from notifier.templating import load
 from tests.notifier.templating.builders import SHIPPED, a_folder
 
@@ -48,6 +49,26 @@ def test_a_template_says_what_its_card_says(tmp_path: Path) -> None:
     assert (plan.type, plan.required, plan.default, plan.max_length) == ("string", False, "Standard", 60)
     assert plan.attribute == ("billing", "plan")
     assert template.example_data() == {"amount": "12.50"}
+
+
+def test_a_template_may_say_how_it_is_tried_again(tmp_path: Path) -> None:
+    more = "[retry]\nfirst_wait = 1\nmax_attempts = 6"
+    assert load(a_folder(tmp_path, MAIL, more=more)).get("note").retry == RetryPolicy(timedelta(seconds=1), 6)
+    assert load(SHIPPED).get("payment-received").retry == RetryPolicy(None, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("first_wait = 0", "retry.first_wait must be a whole number from 1 to 3600"),
+        ("first_wait = 0.5", "retry.first_wait must be a whole number"),
+        ("max_attempts = 51", "retry.max_attempts must be a whole number from 1 to 50"),
+        ("attempts = 3", "retry.attempts is not known; did you mean max_attempts"),
+    ],
+)
+def test_a_wrong_retry_is_named(line: str, problem: str, tmp_path: Path) -> None:
+    with pytest.raises(TemplatesInvalid, match=problem):
+        load(a_folder(tmp_path, MAIL, more=f"[retry]\n{line}"))
 
 
 def test_an_unknown_name_is_answered_with_names_that_are_near() -> None:

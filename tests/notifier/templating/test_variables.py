@@ -215,6 +215,7 @@ def _with(*variables: Variable) -> Template:
         category="",
         priority=PAYMENT.priority,
         expires_in=PAYMENT.expires_in,
+        retry=PAYMENT.retry,
         channels=(),
         variables=variables,
         locale="en",
