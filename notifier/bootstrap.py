@@ -33,7 +33,7 @@ from notifier.channels.options import (
     SmtpOptions,
     WebPushOptions,
 )
-from notifier.delivery.budget import Account, Budget
+from notifier.delivery.budget import HEADROOM, Account, Budget
 from notifier.delivery.deliver import Deliverer, Terms
 from notifier.delivery.replay import Replayer
 from notifier.delivery.send import Providers, Sender, account_of
@@ -196,6 +196,7 @@ def workshop(settings: Settings, app: Celery, *, pool: str) -> Workshop:
             catalogue=templates,
             audiences=Audiences(database=db, sources=found),
             rules=campaign_rules(settings),
+            call_rate=sender.call_rate,
             new_id=new_id,
         ),
         sources=found,
@@ -220,6 +221,12 @@ def campaign_rules(settings: Settings) -> CampaignRules:
             Channel.DESKTOP: settings.price_desktop,
         },
         currency=settings.currency,
+        budgets={
+            (priority, channel): rate * HEADROOM * (settings.bulk_share if priority is Priority.BULK else 1)
+            for channel, names in provider_names(settings).items()
+            for priority in Priority
+            if (rate := settings.provider_rates.get(names[0]))
+        },
     )
 
 
@@ -231,16 +238,20 @@ def sources(settings: Settings) -> Sources:
 def providers(settings: Settings) -> Providers:
     """The providers of each channel in order; test mode only ever has the sandbox."""
     options = provider_options(settings)
-    named = {
+    found: dict[tuple[Mode, Channel], tuple[Provider, ...]] = {}
+    for channel, names in provider_names(settings).items():
+        found[Mode.LIVE, channel] = tuple(registry.build(name, options, channel) for name in names)
+        found[Mode.TEST, channel] = (registry.build("sandbox", options, channel),) if settings.sandbox_url else ()
+    return found
+
+
+def provider_names(settings: Settings) -> dict[Channel, tuple[str, ...]]:
+    """The live providers of each channel, in order of preference."""
+    return {
         Channel.EMAIL: settings.email_providers,
         Channel.PUSH: settings.push_providers,
         Channel.DESKTOP: settings.desktop_providers,
     }
-    found: dict[tuple[Mode, Channel], tuple[Provider, ...]] = {}
-    for channel, names in named.items():
-        found[Mode.LIVE, channel] = tuple(registry.build(name, options, channel) for name in names)
-        found[Mode.TEST, channel] = (registry.build("sandbox", options, channel),) if settings.sandbox_url else ()
-    return found
 
 
 def budgets(settings: Settings, carriers: Providers) -> Budget:

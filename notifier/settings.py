@@ -181,7 +181,13 @@ class Settings(BaseSettings):
     )
 
     # -- delivery --
-    max_attempts: int = Field(8, ge=1, le=50, description="Attempts of a delivery at most, unless its template says another number.", examples=["8"])
+    max_attempts: int = Field(
+        8,
+        ge=1,
+        le=50,
+        description="Attempts of a delivery at most, unless its template says another number.",
+        examples=["8"],
+    )
     lease: float = Field(
         60,
         gt=0,

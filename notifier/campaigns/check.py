@@ -43,6 +43,8 @@ class Rules:
     unfinished_limit: int
     #: Deliveries a second that all workers together manage, as far as the operator knows.
     capacity: float
+    #: Calls a second that a channel's first provider allows for each priority; a channel without a limit is not there.
+    budgets: Mapping[tuple[Priority, Channel], float]
     #: Of 1000 deliveries of a channel, in `currency`.
     prices: Mapping[Channel, float]
     currency: str

@@ -12,6 +12,7 @@ from notifier.campaigns.check import Checker, Rules, wrong
 from notifier.domain.ask import CampaignAsk
 from notifier.domain.caller import Caller
 from notifier.domain.campaign import LimitedBy, Plan
+from notifier.domain.notification import Channel
 from notifier.store import database
 from notifier.store.database import Database
 
@@ -42,8 +43,8 @@ class Estimator:
         start = max(now, plan.start_at or now)
         start = plan.repeat.next_run(start) if plan.repeat else start
         size = await self._audiences.size(caller.service_id, plan.audience)
-        duration = duration_of(plan, size, start=start, capacity=self._rules.capacity)
-        check_possible(plan, size, start=start, capacity=self._rules.capacity)
+        duration = duration_of(plan, size, start=start, rules=self._rules)
+        check_possible(plan, size, start=start, rules=self._rules)
         opening = plan.window.opening(start) if plan.window else start
         finish = plan.window.finish(start, duration.work) if plan.window else start + duration.work
         return {
@@ -68,11 +69,23 @@ class Estimator:
         return [self._rules.prices[channel] * size.reachable(channel) / 1000 for channel in plan.channels]
 
 
-def duration_of(plan: Plan, size: Size, *, start: datetime, capacity: float) -> Duration:
-    """How long the walk and its deliveries take at the plan's pace, when all workers manage `capacity` a second."""
+def at_best(plan: Plan, size: Size, rules: Rules) -> tuple[timedelta, LimitedBy]:
+    """The least time its deliveries take, whatever the pace, and whether workers or a provider's budget say so."""
+    work = sum(size.reachable(channel) for channel in plan.channels) / rules.capacity
+
+    def calls(channel: Channel) -> float:
+        budget = rules.budgets.get((plan.priority, channel))
+        return size.reachable(channel) / budget if budget else 0.0
+
+    budgets = max(calls(channel) for channel in plan.channels)  # the channels' providers work side by side
+    return timedelta(seconds=max(work, budgets)), LimitedBy.BUDGET if budgets > work else LimitedBy.WORKERS
+
+
+def duration_of(plan: Plan, size: Size, *, start: datetime, rules: Rules) -> Duration:
+    """How long the walk and its deliveries take at the plan's pace, with the workers and budgets of `rules`."""
     deliveries = sum(size.reachable(channel) for channel in plan.channels)
     pace = plan.pace
-    at_best = timedelta(seconds=deliveries / capacity)
+    least, limited_by = at_best(plan, size, rules)
     rate: float | None = None
     if pace.finish_by is not None:
         open_time = plan.window.open_between(start, pace.finish_by) if plan.window else pace.finish_by - start
@@ -80,26 +93,26 @@ def duration_of(plan: Plan, size: Size, *, start: datetime, capacity: float) -> 
     elif pace.rate_per_minute is not None:
         rate = pace.rate_at(start, deliveries)
     chunks = math.ceil(size.recipients / pace.chunk_limit(plan.chunk_size, rate, len(plan.channels)))
-    work = at_best
+    work = least
     if rate is not None:
         work = timedelta(seconds=deliveries / rate)
     elif pace.sleep_timeout is not None:
         work = max(chunks - 1, 0) * pace.sleep_timeout
-    if work > at_best:
+    if work > least:
         return Duration(work, chunks, LimitedBy.PACE)
-    return Duration(at_best, chunks, LimitedBy.WORKERS)
+    return Duration(least, chunks, limited_by)
 
 
-def check_possible(plan: Plan, size: Size, *, start: datetime, capacity: float) -> None:
-    """Raise CampaignInvalid if not even all workers together could be done by `finish_by`; it says when they could."""
+def check_possible(plan: Plan, size: Size, *, start: datetime, rules: Rules) -> None:
+    """Raise CampaignInvalid if neither workers nor providers could be done by `finish_by`; it says when they could."""
     finish_by = plan.pace.finish_by
     if finish_by is None:
         return
-    work = timedelta(seconds=sum(size.reachable(channel) for channel in plan.channels) / capacity)
+    work, limited_by = at_best(plan, size, rules)
     earliest = plan.window.finish(start, work) if plan.window else start + work
     if earliest > finish_by:
         raise wrong(
             "finish_by",
-            f"cannot be kept: {size.recipients} recipients take until {earliest.isoformat()} at {capacity:g} "
-            "deliveries a second. Give that moment or a later one",
+            f"cannot be kept: {size.recipients} recipients take until {earliest.isoformat()} at the "
+            f"{'provider' if limited_by is LimitedBy.BUDGET else 'worker'}s' speed. Give that moment or a later one",
         )

@@ -72,7 +72,7 @@ class Campaigns:
         plan, template = self._checker.plan(caller, ask, now=now)
         if plan.pace.finish_by is not None:
             size = await self._audiences.size(caller.service_id, plan.audience)
-            check_possible(plan, size, start=max(now, plan.start_at or now), capacity=self._rules.capacity)
+            check_possible(plan, size, start=max(now, plan.start_at or now), rules=self._rules)
         async with self._database.transaction() as tx:
             campaign = self._new(caller, plan, template.version, now)
             await campaigns.add(tx, campaign)

@@ -7,7 +7,7 @@ walkers at once are harmless: whoever has locked the row walks, and the others p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -54,6 +54,8 @@ class Look:
     is_full: bool
     rate: float | None
     limit: int
+    #: What those that are unfinished wait for, if somebody has looked.
+    limited_by: LimitedBy = LimitedBy.WORKERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Walker:
         catalogue: Catalogue,
         audiences: Audiences,
         rules: Rules,
+        call_rate: Callable[[Lane], Awaitable[float | None]],
         new_id: Callable[[datetime], UUID],
     ) -> None:
         self._database = database
@@ -82,6 +85,7 @@ class Walker:
         self._catalogue = catalogue
         self._audiences = audiences
         self._rules = rules
+        self._call_rate = call_rate
         self._new_id = new_id
         self._walks: dict[UUID, asyncio.Task[None]] = {}
 
@@ -122,6 +126,8 @@ class Walker:
         async with self._database.transaction() as tx:
             seen = await campaigns.peek(tx, id)
             look = None if seen is None else await self._look(tx, seen)
+        if seen and look and (look.is_full or seen.walked_at):
+            look = replace(look, limited_by=await self._holdup(seen))
         if seen is None or look is None:
             return None
         found: Extent | Page | None = None
@@ -164,6 +170,12 @@ class Walker:
         is_full = await chunks.unfinished(tx, campaign.id) >= self._rules.unfinished_limit
         return Look(campaign, is_full, rate, pace.chunk_limit(plan.chunk_size, rate, len(plan.channels)))
 
+    async def _holdup(self, campaign: Campaign) -> LimitedBy:
+        """What unfinished deliveries wait for: a provider that may be asked less than workers manage, or those."""
+        lanes = [Lane(campaign.plan.priority, channel) for channel in campaign.plan.channels]
+        rates = [rate for lane in lanes if (rate := await self._call_rate(lane)) is not None]
+        return LimitedBy.BUDGET if rates and min(rates) < self._rules.capacity else LimitedBy.WORKERS
+
     async def _advance(
         self, tx: Connection, campaign: Campaign, look: Look, found: Extent | Page | None, now: datetime
     ) -> Step:
@@ -178,9 +190,9 @@ class Walker:
         if await self._is_failing(tx, campaign):
             return await self._end(tx, campaign, Status.PAUSED, "failure_limit", finished_at=None)
         if campaign.walked_at is not None:
-            return await self._finish(tx, campaign, now)
+            return await self._finish(tx, campaign, look, now)
         if look.is_full:
-            return await self._save(tx, campaign, now + LOOKS_AGAIN, limited_by=LimitedBy.WORKERS)
+            return await self._save(tx, campaign, now + LOOKS_AGAIN, limited_by=look.limited_by)
         return await self._chunk(tx, campaign, look, found if isinstance(found, Page) else None, now)
 
     def _hint(self, campaign: Campaign, born: Born) -> None:
@@ -317,10 +329,10 @@ class Walker:
         )
         return replace(step, born=born)
 
-    async def _finish(self, tx: Connection, campaign: Campaign, now: datetime) -> Step:
+    async def _finish(self, tx: Connection, campaign: Campaign, look: Look, now: datetime) -> Step:
         """`finished`, if every delivery has come to its end."""
         if await chunks.unfinished(tx, campaign.id) or await waits.are_any(tx, Lanes.of(campaign)):
-            return await self._save(tx, campaign, now + LOOKS_AGAIN, limited_by=LimitedBy.WORKERS)
+            return await self._save(tx, campaign, now + LOOKS_AGAIN, limited_by=look.limited_by)
         log.info("campaign_finished", campaign_id=str(campaign.id))
         reason = None if campaign.chunks else "empty_audience"
         return await self._end(tx, campaign, Status.FINISHED, reason, finished_at=now)

@@ -86,6 +86,10 @@ class Sender:
         """What the lane's providers will carry in the near future."""
         return await self._budget.look(self._accounts(lane), lane.priority)
 
+    async def call_rate(self, lane: Lane) -> float | None:
+        """Calls a second that the lane's providers may have now; None: any number."""
+        return (await self.flow(lane)).rate
+
     def _accounts(self, lane: Lane) -> list[str]:
         return [account_of(provider) for provider in self._providers[Mode.LIVE, lane.channel]]
 

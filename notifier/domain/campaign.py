@@ -54,6 +54,7 @@ class LimitedBy(StrEnum):
     """What keeps a campaign from going faster."""
 
     PACE = "pace"
+    BUDGET = "budget"
     WORKERS = "workers"
     WINDOW = "window"
     AUDIENCE = "audience"

@@ -27,7 +27,9 @@ GIVEN = frozenset({"recipient", "brand", "lang", "unsubscribe_url", "now", "subj
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _VARIABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_KEYS = frozenset(["title", "description", "category", "priority", "expires_in", "channels", "locale", "retry", "variables"])
+_KEYS = frozenset(
+    ["title", "description", "category", "priority", "expires_in", "channels", "locale", "retry", "variables"]
+)
 _RETRY_KEYS = frozenset(["first_wait", "max_attempts"])
 _VARIABLE_KEYS = frozenset(["type", "required", "default", "example", "max_length", "description", "from"])
 LONGEST_LIFE = timedelta(days=30)

@@ -43,6 +43,7 @@ RULES = Rules(
     capacity=500,
     prices={Channel.EMAIL: 0.1, Channel.PUSH: 0, Channel.DESKTOP: 0},
     currency="EUR",
+    budgets={(Priority.BULK, Channel.EMAIL): 5, (Priority.URGENT, Channel.EMAIL): 10},
 )
 
 
@@ -62,6 +63,7 @@ class Stage:
     rules: Rules = RULES
     sources: Sources = field(default_factory=lambda: Sources({}))
     walkers: list[Walker] = field(default_factory=list)
+    rate: float | None = None
 
     @property
     def audiences(self) -> Audiences:
@@ -90,10 +92,15 @@ class Stage:
             catalogue=the_catalogue(),
             audiences=self.audiences,
             rules=self.rules,
+            call_rate=self.call_rate,
             new_id=new_id,
         )
         self.walkers.append(walker)
         return walker
+
+    async def call_rate(self, _: Lane) -> float | None:
+        """Calls a second that a lane's provider may have now."""
+        return self.rate
 
     async def people(self, *ids: int, phone: bool = True, email: bool = True, **fields: Any) -> None:
         """Recipients of the directory, each with a phone and an address of their own."""

@@ -9,7 +9,7 @@ import pytest
 
 from notifier.domain.ask import AudienceAsk
 from notifier.domain.errors import CampaignInvalid, TemplateNotFound
-from notifier.domain.notification import Channel
+from notifier.domain.notification import Channel, Priority
 from notifier.domain.pace import Pace
 from tests.builders import sql
 from tests.notifier.campaigns.conftest import Stage, an_ask
@@ -51,6 +51,17 @@ async def test_its_duration_is_that_of_the_pace_or_of_the_workers(
     await stage.people(*range(1, 101))
     told = await stage.estimator.estimate(stage.caller, an_ask(pace=pace, chunk_size=25))
     assert (told["duration_seconds"], told["chunks"], told["limited_by"]) == (seconds, chunks, limited_by)
+
+
+async def test_a_providers_budget_may_be_what_limits_it(stage: Stage) -> None:
+    await stage.people(*range(1, 101))
+    mails = an_ask(channels=(Channel.EMAIL, Channel.PUSH))
+    told = await stage.estimator.estimate(stage.caller, mails)
+    assert (told["duration_seconds"], told["limited_by"]) == (20, "budget")  # 5 bulk mails a second
+    with pytest.raises(CampaignInvalid, match="at the providers' speed"):
+        await stage.plan(channels=(Channel.EMAIL,), pace=Pace(finish_by=datetime.now(UTC) + timedelta(seconds=15)))
+    told = await stage.estimator.estimate(stage.caller, replace(mails, priority=Priority.URGENT))
+    assert (told["duration_seconds"], told["limited_by"]) == (10, "budget")
 
 
 async def test_a_window_makes_it_longer(stage: Stage) -> None:
