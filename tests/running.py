@@ -116,15 +116,20 @@ class Running:
         return key
 
     def start(
-        self, *names: str, env: Mapping[str, str] | None = None, name: str | None = None, port: int | None = None
+        self,
+        *names: str,
+        env: Mapping[str, str] | None = None,
+        name: str | None = None,
+        port: int | None = None,
+        module: str = "workers",
     ) -> Child:
         """Start API, pools or beat; `env` is laid over the usual one, `name` tells a second one of a kind apart.
 
-        A second API needs a `port` of its own.
+        A second API needs a `port` of its own. `module` starts pools and beat in place of `workers`.
         """
         child: Child | None = None
         for role in names:
-            command = [sys.executable, "-m", "workers", role]
+            command = [sys.executable, "-m", module, role]
             if role == "api":
                 command = [sys.executable, "-m", "notifier", "api", "--port", str(port or self.api_port)]
             child = self.stack.spawn(name or role, command, env={**self.env, **(env or {})})

@@ -39,7 +39,12 @@ class FaultyHouse(Running):
         self._old_sessions: list[aiohttp.ClientSession] = []
 
     def start(
-        self, *names: str, env: Mapping[str, str] | None = None, name: str | None = None, port: int | None = None
+        self,
+        *names: str,
+        env: Mapping[str, str] | None = None,
+        name: str | None = None,
+        port: int | None = None,
+        module: str = "workers",
     ) -> Child:
         """As ever; a process with an `env` or `name` of its own lasts no longer than the test."""
         if "api" in names and self.session:
@@ -49,7 +54,7 @@ class FaultyHouse(Running):
         child: Child | None = None
         for role in names:
             wired = {"NOTIFIER_REDIS_URL": self._through(role)} | dict(env or {})
-            child = super().start(role, env=wired, name=name, port=port)
+            child = super().start(role, env=wired, name=name, port=port, module=module)
             if name:
                 self._extra.append(child)
             elif env:
