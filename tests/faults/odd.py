@@ -70,15 +70,14 @@ def skew(clock: Clock) -> None:
 def dread(address: str) -> None:
     """Die of rendering anything for `address`."""
     from notifier.delivery import send
-
-    render = send.render
+    from notifier.templating import render
 
     def render_or_die(*given: Any, recipient: Recipient, **named: Any) -> Content:
         if recipient.email == address:
             os.kill(os.getpid(), signal.SIGKILL)
         return render(*given, recipient=recipient, **named)
 
-    send.render = render_or_die
+    setattr(send, "render", render_or_die)  # noqa: B010  # it is no name of theirs to a type checker
 
 
 def main(arguments: list[str]) -> int:

@@ -58,7 +58,8 @@ async def _order(house: FaultyHouse, number: int) -> Answer:
 @asynccontextmanager
 async def _full(house: FaultyHouse, *tables: str) -> AsyncIterator[None]:
     """No room for these tables, which must be empty: whatever PostgreSQL would write there finds the disk full."""
-    files = await _files(house, tables)
+    files = [Path(name) for name in await _files(house, tables)]
+    assert all(file.stat().st_size == 0 for file in files)
     log = house.stack.home.logs / "postgres.log"
     before = log.read_text().count(FULL)
     house.stack.postgres.stop()
@@ -67,7 +68,7 @@ async def _full(house: FaultyHouse, *tables: str) -> AsyncIterator[None]:
         file.symlink_to("/dev/full")
     try:
         house.stack.postgres.start()
-        await _is_back(house)
+        await house.accepting()
         yield
         house.stack.postgres.stop()
     finally:
@@ -76,26 +77,14 @@ async def _full(house: FaultyHouse, *tables: str) -> AsyncIterator[None]:
             file.with_suffix(".kept").rename(file)
     assert log.read_text().count(FULL) > before, "the disk was not full"
     house.stack.postgres.start()
-    await _is_back(house)
+    await house.accepting()
 
 
-async def _files(house: FaultyHouse, tables: Sequence[str]) -> list[Path]:
+async def _files(house: FaultyHouse, tables: Sequence[str]) -> list[str]:
     rows = await house.sql(
         "SELECT current_setting('data_directory') || '/' || pg_relation_filepath(oid) FROM pg_class "
         "WHERE relname = ANY($1)",
         list(tables),
     )
     assert len(rows) == len(tables)
-    assert all(Path(row[0]).stat().st_size == 0 for row in rows)
-    return [Path(row[0]) for row in rows]
-
-
-async def _is_back(house: FaultyHouse) -> None:
-    """Wait until the API and we have found PostgreSQL again; the first to ask finds its connection cut."""
-
-    async def is_ready() -> bool:
-        answers = await asyncio.gather(*(house.get("/readyz") for _ in range(10)))
-        return {answer.status for answer in answers} == {200}
-
-    await house.until(is_ready, what="the API to be ready")
-    await house.reconnect()
+    return [row[0] for row in rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,13 +13,13 @@ from tests.upgrade import previous
 
 
 @pytest.fixture(scope="session")
-def old(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+def old(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a process that runs the previous release."""
     return previous.environment(tmp_path_factory.mktemp("previous"))
 
 
 @pytest.fixture
-async def house(old: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FaultyHouse]:
+async def house(old: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FaultyHouse]:
     """Servers, sandbox and a caller's key; the schema is the previous release's, and nothing of ours runs yet."""
     with Stack(tmp_path_factory.mktemp("upgrade"), fsync=False) as stack:
         house = FaultyHouse(stack, templates=TEMPLATES)

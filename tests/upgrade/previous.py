@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import subprocess
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ PREVIOUS = "74dc1e644340a357175ba1424b8ad4ed64898905"
 _ROOT = Path(__file__).parents[2]
 
 
-def environment(folder: Path) -> Mapping[str, str]:
+def environment(folder: Path) -> dict[str, str]:
     """Lets Python processes run the previous release, in our virtual environment; its code is put into `folder`.
 
     The test fails, rather than be passed over, where the history is not there.
@@ -26,8 +25,8 @@ def environment(folder: Path) -> Mapping[str, str]:
     except (OSError, subprocess.CalledProcessError) as error:
         said = error.stderr.decode().strip() if isinstance(error, subprocess.CalledProcessError) else error
         pytest.fail(
-            f"The previous release, commit {PREVIOUS[:12]}, is not here ({said}). These tests need git and a clone with "
-            "its history: git fetch --unshallow",
+            f"The previous release, commit {PREVIOUS[:12]}, is not here ({said}). These tests need git and a clone "
+            "with its history: git fetch --unshallow",
             pytrace=False,
         )
     with zipfile.ZipFile(io.BytesIO(archive.stdout)) as file:
