@@ -146,7 +146,7 @@ class Sweeper:
             details = {row.id: _told(row, lane) for row, step in steps if step.status is not Status.QUEUED}
             await waits.step(tx, steps, details=details)
         ready = [row for row, step in steps if step.status is Status.QUEUED and not row.standing.is_held]
-        # What has killed its worker, perhaps, travels alone from now on: in a hint with others it would take them along.
+        # What has perhaps killed its worker travels alone now: in a hint with others it would take them along.
         lost = [(row.id, lane) for row in ready if row.standing.status is Status.SENDING]
         others = [(row.id, lane) for row in ready if row.standing.status is not Status.SENDING]
         self._publisher.publish(hints(others, by="sweep", size=size))
