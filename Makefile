@@ -9,6 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --requir
 ONCE ?=
 PORT ?= 8000
 DATA_DIR ?= .data
+SEED ?= 3
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | while IFS="$$(printf '\t')" read -r t d; do printf '  make %-8s %s\n' "$$t" "$$d"; done
@@ -35,8 +36,8 @@ demo: $(VENV)/.run  ## The whole service on this machine: sends for real, breaks
 up: $(VENV)/.run  ## Everything on this machine until Ctrl-C (DATA_DIR=.data PORT=8000)
 	@$(BIN)/notifier up --data-dir $(DATA_DIR) --port $(PORT)
 
-test: $(VENV)/.dev  ## Every test, with real PostgreSQL, Valkey and workers
-	@$(BIN)/python -m pytest tests
+test: $(VENV)/.dev  ## Every test but the long ones, with real PostgreSQL, Valkey and workers
+	@$(BIN)/python -m pytest tests -m "not full"
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict, import rules, file sizes, templates
 	@$(BIN)/ruff format --check .
@@ -48,8 +49,8 @@ lint: $(VENV)/.dev  ## ruff, mypy --strict, import rules, file sizes, templates
 
 check: lint test  ## What CI runs
 
-faults: $(VENV)/.dev  ## The fault tests: kills, cut wires, lost hints
-	@$(BIN)/python -m pytest tests/faults
+faults: $(VENV)/.dev  ## Every fault test, the long ones too: kills, cut wires, full disks, two releases (SEED=3 for the random ones)
+	@NOTIFIER_TEST_SEED=$(SEED) $(BIN)/python -m pytest tests/faults tests/upgrade
 
 bench: $(VENV)/.dev  ## Measure intake and delivery; docs/benchmarks.md explains the figures
 	@$(BIN)/python -m tests.bench

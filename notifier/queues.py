@@ -28,6 +28,9 @@ ENVELOPE = 1
 #: Deliveries one hint names at most.
 HINT_SIZE = 100
 CONTROL_QUEUE = "v1.control"
+#: How far the clocks of two machines may be apart. Celery compares a message's `expires` with the reader's own clock:
+#: with less than this, a worker whose clock runs ahead would throw away every hint it gets.
+CLOCKS_APART = timedelta(minutes=30)
 #: Hints waiting for the publisher at most; beyond that the sweeper will do.
 _WAITING = 10_000
 #: After a failure the broker is left alone for so long, so that a dead one costs one timeout, not one per hint.
@@ -187,8 +190,8 @@ class Publisher:
             "deliver",
             kwargs=hint.message(),
             queue=hint.lane.queue,
-            # The sweeper hints the row again at that moment, so that there is about one live hint a row.
-            expires=datetime.fromtimestamp(hint.hinted_at, UTC) + self._life[hint.lane.priority],
+            # The sweeper hints the row again after its life: what is older by far is not worth a claim.
+            expires=datetime.fromtimestamp(hint.hinted_at, UTC) + self._life[hint.lane.priority] + CLOCKS_APART,
             ignore_result=True,
             retry=False,
             producer=self._producer,

@@ -117,15 +117,20 @@ class Running:
         return key
 
     def start(
-        self, *names: str, env: Mapping[str, str] | None = None, name: str | None = None, port: int | None = None
+        self,
+        *names: str,
+        env: Mapping[str, str] | None = None,
+        name: str | None = None,
+        port: int | None = None,
+        module: str = "workers",
     ) -> Child:
         """Start API, pools or beat; `env` is laid over the usual one, `name` tells a second one of a kind apart.
 
-        A second API needs a `port` of its own.
+        A second API needs a `port` of its own. `module` starts pools and beat in place of `workers`.
         """
         child: Child | None = None
         for role in names:
-            command = [sys.executable, "-m", "workers", role]
+            command = [sys.executable, "-m", module, role]
             if role == "api":
                 command = [sys.executable, "-m", "notifier", "api", "--port", str(port or self.api_port)]
             child = self.stack.spawn(name or role, command, env={**self.env, **(env or {})})
@@ -257,6 +262,12 @@ class Running:
             self._database = await asyncpg.connect(self.database_url)
         rows: Sequence[asyncpg.Record] = await self._database.fetch(statement, *arguments)
         return rows
+
+    async def reconnect(self) -> None:
+        """Let go of our own connection: the server it led to has been stopped."""
+        if self._database is not None:
+            self._database.terminate()
+            self._database = None
 
     async def enrol(self, ids: Sequence[int], *, service: str = "tests") -> None:
         """Recipients with these ids, each with a mail address and a phone of their own."""

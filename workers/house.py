@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -34,6 +35,8 @@ class House:
         self._thread = threading.Thread(target=self._loop.run_forever, name="house", daemon=True)
         self._thread.start()
         self._grace = settings.shutdown_grace
+        #: When this process last ended each of its rounds, by `time.monotonic`.
+        self.rounds: dict[str, float] = {}
         self.workshop = self.run(_opened(settings, app))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -76,6 +79,14 @@ def run(work: Callable[[bootstrap.Workshop], Coroutine[Any, Any, T]]) -> T:
     """Do `work` in this process's house and return what it returns."""
     assert _house is not None, "no house is open: tasks run in worker processes only"
     return _house.run(work(_house.workshop))
+
+
+def run_once_in(seconds: float, round: str, work: Callable[[bootstrap.Workshop], Coroutine[Any, Any, object]]) -> None:
+    """Do `work`, unless this process has just done the same: rounds that nobody took pile up, and one will do."""
+    assert _house is not None, "no house is open: tasks run in worker processes only"
+    if time.monotonic() - _house.rounds.get(round, float("-inf")) >= seconds:
+        run(work)
+        _house.rounds[round] = time.monotonic()
 
 
 def admit(message: dict[str, Any]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from workers import house
-from workers.app import app
+from workers.app import app, settings
+from workers.schedule import walk_every
 
 
 @app.task(name="deliver")
@@ -17,10 +18,10 @@ def deliver(**hint: Any) -> None:
 @app.task(name="sweep")
 def sweep(**_: Any) -> None:
     """Give whatever is due its next step."""
-    house.run(lambda workshop: workshop.sweeper.sweep())
+    house.run_once_in(settings.sweep_every / 2, "sweep", lambda workshop: workshop.sweeper.sweep())
 
 
 @app.task(name="walk")
 def walk(**_: Any) -> None:
     """Take on the campaigns whose moment has come."""
-    house.run(lambda workshop: workshop.walker.walk_due())
+    house.run_once_in(walk_every(settings) / 2, "walk", lambda workshop: workshop.walker.walk_due())

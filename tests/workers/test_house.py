@@ -122,6 +122,19 @@ def test_a_sweep_gives_what_is_due_its_next_step(app: Celery, opened: Open, wait
     assert status(wait, id)["status"] == "expired"
 
 
+def test_of_rounds_that_have_piled_up_one_is_made(app: Celery, opened: Open, wait: Wait) -> None:
+    """Beat goes on asking while nobody listens; half a round later the next one is due."""
+    opened()
+    app.tasks["sweep"].run()
+    (id,) = wait(lambda database: born(database, life=-2 * SECOND))
+    wait(lambda database: make_due(database, id))
+    app.tasks["sweep"].run()
+    assert status(wait, id)["status"] == "queued"
+    time.sleep(0.6)  # half of a second, and a bit
+    app.tasks["sweep"].run()
+    assert status(wait, id)["status"] == "expired"
+
+
 def test_a_message_that_nobody_understands_is_passed_over(app: Celery, opened: Open, wait: Wait) -> None:
     (id,) = wait(born)
     opened()

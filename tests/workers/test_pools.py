@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
+from datetime import timedelta
 
 import pytest
 
-from notifier.queues import CONTROL_QUEUE
+from notifier.queues import CLOCKS_APART, CONTROL_QUEUE
 from notifier.settings import PREFIX, Settings, load
 from workers.pools import pools
 from workers.schedule import schedule
@@ -44,16 +46,26 @@ def test_each_pool_has_the_processes_that_were_set() -> None:
     assert [made[name].concurrency for name in ("urgent", "bulk", "control")] == [3, 5, 2]
 
 
-@pytest.mark.parametrize(("every", "expires"), [("1", 2.0), ("0.5", 2.0), ("30", 60.0)])
-def test_beat_asks_for_a_sweep_and_one_that_nobody_took_is_worthless_soon(every: str, expires: float) -> None:
-    entry = schedule(settings(sweep_every=every))["sweep"]
-    assert (entry["task"], entry["schedule"]) == ("sweep", float(every))
-    assert entry["options"] == {"queue": CONTROL_QUEUE, "expires": expires}
+@pytest.mark.parametrize("every", [1.0, 0.5, 30.0])
+def test_beat_asks_for_a_sweep_that_expires_though_not_by_clocks_that_are_apart(every: float) -> None:
+    entry = schedule(settings(sweep_every=str(every)))["sweep"]
+    assert (entry["task"], entry["schedule"].run_every) == ("sweep", timedelta(seconds=every))
+    assert entry["options"] == {"queue": CONTROL_QUEUE, "expires": 2 * every + CLOCKS_APART.total_seconds()}
+
+
+def test_beats_rounds_go_by_a_clock_that_nobody_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Celery's own `now` is the wall's clock: set back, it would be the next round's turn only much later."""
+    every = schedule(settings(sweep_every="1"))["sweep"]["schedule"]
+    began, passed = every.now(), time.monotonic() + 1.5
+    assert not every.is_due(began).is_due
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    monkeypatch.setattr(time, "monotonic", lambda: passed)
+    assert every.is_due(began).is_due
 
 
 @pytest.mark.parametrize(("every", "walks"), [("1", 1.0), ("0.5", 0.5), ("30", 1.0)])
 def test_beat_asks_for_a_walk_at_least_once_a_second(every: str, walks: float) -> None:
     """However seldom it sweeps: a campaign's start and its pace are felt within a second or two."""
     entry = schedule(settings(sweep_every=every))["walk"]
-    assert (entry["task"], entry["schedule"]) == ("walk", walks)
-    assert entry["options"] == {"queue": CONTROL_QUEUE, "expires": 2.0}
+    assert (entry["task"], entry["schedule"].run_every) == ("walk", timedelta(seconds=walks))
+    assert entry["options"] == {"queue": CONTROL_QUEUE, "expires": 2 * walks + CLOCKS_APART.total_seconds()}
