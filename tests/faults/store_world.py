@@ -40,6 +40,7 @@ from notifier.store.deliveries import Claim, Record
 from notifier.store.sources import Sources
 from notifier.store.waits import Due, Lanes
 from tests.builders import BULK_EMAIL, HINT_LIFE, LEASE, SECOND, URGENT_EMAIL, a_caller, born, the_catalogue
+from tests.faults import store_time
 from tests.notifier.campaigns.conftest import RULES, an_ask
 
 BULK_PUSH = Lane(Priority.BULK, Channel.PUSH)
@@ -50,21 +51,6 @@ PEOPLE = 5
 CHUNK = 3
 #: What becomes of an attempt that must not be begun, as `Deliverer` writes it.
 _TOO_LATE = Step(Status.EXPIRED, "expired_before_call", counts=False)
-
-_MOMENTS = {
-    "deliveries": ("due_at", "expires_at", "created_at", "claimed_at", "called_at", "updated_at"),
-    "delivery_events": ("at",),
-    "notifications": ("send_at", "expires_at", "created_at"),
-    "campaigns": (
-        "slot", "due_at", "open_until", "created_at", "started_at", "walked_at", "finished_at", "updated_at",
-    ),
-    "campaign_chunks": ("created_at",),
-}  # fmt: skip
-_PASS = "; ".join(
-    f"UPDATE {table} SET " + ", ".join(f"{name} = {name} - interval '{{seconds}} s'" for name in names)  # noqa: S608
-    for table, names in _MOMENTS.items()
-)
-_EMPTY = "; ".join(f"DELETE FROM {table}" for table in _MOMENTS)  # quicker than TRUNCATE of so little
 
 _CLAIMABLE = """
     SELECT d.id FROM deliveries d LEFT JOIN campaigns c ON c.id = d.campaign_id
@@ -139,7 +125,7 @@ class World:
         self.stories = Campaigns(database=store, checker=checker, audiences=audiences, rules=RULES, new_id=new_id)
 
     async def empty(self) -> None:
-        await self.eye.execute(_EMPTY)
+        await store_time.begins_anew(self.eye)
 
     @asynccontextmanager
     async def transaction(self, *, killed: bool = False) -> AsyncIterator[Connection]:
@@ -152,7 +138,7 @@ class World:
 
     async def passes(self, seconds: int) -> None:
         """Let time pass, for the database and for whoever has read its clock."""
-        await self.eye.execute(_PASS.format(seconds=seconds))
+        await store_time.passes(self.eye, seconds)
         for work in self.works:
             standing = work.claim.standing
             earlier = replace(standing, expires_at=standing.expires_at - timedelta(seconds=seconds))

@@ -1,4 +1,4 @@
-"""Thousands of schedules of claims, crashes, late results, sweeps and cancellations, found by chance, kept by Hypothesis.
+"""Thousands of schedules of claims, crashes, late results, sweeps and cancellations, all drawn by Hypothesis.
 
 `NOTIFIER_TEST_SEED` chooses other schedules for the long run.
 """
@@ -29,6 +29,8 @@ VERBS = st.sampled_from(["pause", "resume"] * 4 + ["cancel", "cancel_halfway"])
 SECONDS = st.sampled_from([1, 6, 31, 61, 400])
 #: Rounds in which everything comes to rest, each long enough for a lease and most retries.
 ROUNDS = 60
+#: In the first of them the provider is as it was.
+MOODY = 4
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -179,34 +181,34 @@ class StoreMachine(RuleBasedStateMachine):
         world = self.world
         for campaign in world.campaigns:
             await world.change(campaign, "resume")
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
             for campaign in world.campaigns:
                 await world.walk(campaign)
             await world.sweep(early=True)
             for lane, ids in world.hints:
                 await world.claim(lane, ids)
             world.hints.clear()
-            await self._work()
+            await self._work(moody=number < MOODY)
             if await self._is_quiet():
                 return
             await world.passes(61)
         raise AssertionError(f"I2: after {ROUNDS} rounds there is still something to be done")
 
-    async def _work(self) -> None:
-        """Every worker goes on where it stood, and the provider takes what it is given."""
+    async def _work(self, *, moody: bool) -> None:
+        """Every worker goes on where it stood; the provider takes what it is given, or does as it likes."""
         world = self.world
         while claimed := [work for work in world.works if work.is_begun is None]:
             await world.begin(apart(claimed))
         for work in world.works:
             if work.is_begun and not work.is_over:
-                world.call(work, Answer.ACCEPTS)
+                world.call(work, world.rng.choice(list(Answer)) if moody else Answer.ACCEPTS)
         while world.works:
             await world.record(apart(world.works))
 
     async def _is_quiet(self) -> bool:
         waiting = "SELECT count(*) FROM deliveries WHERE due_at IS NOT NULL"
         walking = "SELECT count(*) FROM campaigns WHERE due_at IS NOT NULL"
-        return not await self.eye.fetchval(f"SELECT ({waiting}) + ({walking})")  # noqa: S608
+        return not await self.eye.fetchval(f"SELECT ({waiting}) + ({walking})")
 
     def _hint(self, pick: int, *, stays: bool) -> tuple[Lane, tuple[int, ...]]:
         hints = self.world.hints
@@ -236,7 +238,7 @@ def drive(store_url: str) -> Iterator[Callable[[settings], None]]:
         StoreMachine.store = Database(store_url, pool_size=5, application="machine")
         StoreMachine.eye = runner.run(asyncpg.connect(store_url))
         runner.run(_prepare(StoreMachine.eye))
-        yield lambda how: run_state_machine_as_test(StoreMachine, settings=how)  # type: ignore[no-untyped-call]
+        yield lambda how: run_state_machine_as_test(StoreMachine, settings=how)
         runner.run(StoreMachine.eye.close())
         runner.run(StoreMachine.store.close())
 
@@ -246,7 +248,7 @@ async def _prepare(eye: asyncpg.Connection) -> None:
     await eye.execute(
         "TRUNCATE services, notifications, campaigns, campaign_chunks, deliveries, delivery_events, recipients CASCADE"
     )
-    await eye.execute(f"INSERT INTO recipients (service_id, id) SELECT 1, generate_series(1, {PEOPLE})")  # noqa: S608
+    await eye.execute(f"INSERT INTO recipients (service_id, id) SELECT 1, generate_series(1, {PEOPLE})")
     await eye.execute(
         "INSERT INTO devices (service_id, token, recipient_id, platform) SELECT 1, 'token-' || id, id, 'android' "
         "FROM recipients"
@@ -260,7 +262,7 @@ PROFILE = settings(
 
 @pytest.mark.timeout(600)  # takes so long only to make a failure small
 def test_no_schedule_of_crashes_breaks_a_promise(drive: Callable[[settings], None]) -> None:
-    """F1–F6, F16, F18, F36 in the small: I2–I5 and I8–I12, after each step of a few hundred schedules, always the same."""
+    """I2 to I5 and I8 to I12 hold after each step of a hundred schedules, which are the same every time."""
     drive(settings(PROFILE, max_examples=100, derandomize=True))
 
 
