@@ -52,6 +52,8 @@ CHUNK = 3
 #: What becomes of an attempt that must not be begun, as `Deliverer` writes it.
 _TOO_LATE = Step(Status.EXPIRED, "expired_before_call", counts=False)
 
+#: Nothing is swept where nothing waits: it would be found to be so, and cost a transaction.
+_LANES_THAT_WAIT = "SELECT DISTINCT priority, channel FROM deliveries WHERE due_at IS NOT NULL ORDER BY 1, 2"
 _CLAIMABLE = """
     SELECT d.id FROM deliveries d LEFT JOIN campaigns c ON c.id = d.campaign_id
      WHERE d.id = ANY(:ids) AND d.status = 'queued' AND d.priority = :priority AND d.channel = :channel
@@ -347,7 +349,8 @@ class World:
 
     async def sweep(self, *, with_hints: bool = True, early: bool = False, killed: bool = False) -> None:
         """Every lane once. `early`: the queues are found empty. `killed`: before the first commit."""
-        for lane in LANES_IN_USE:
+        for row in await self.eye.fetch(_LANES_THAT_WAIT):
+            lane = Lane(Priority(row["priority"]), Channel(row["channel"]))
             async with self.transaction(killed=killed) as tx:
                 hinted = await self._sweep(tx, lane, with_hints=with_hints, early=early)
             if hinted and not killed:
@@ -357,18 +360,18 @@ class World:
         life = HINT_LIFE[lane.priority]
         ahead = life - SECOND if early else timedelta(0)
         due = await waits.due(tx, lane, limit=100, with_hints=with_hints, early=ahead)
+        if not due:
+            return []
         now = await database.now(tx)
         steps: list[tuple[Due, Step]] = [
             (row, rules.when_due(row.standing, now=now, rng=self.rng, hint_life=life)) for row in due
         ]
-        if steps:
-            await waits.step(tx, steps)
+        await waits.step(tx, steps)
         return [row.id for row, step in steps if step.status is Status.QUEUED and not row.standing.is_held]
 
     async def sweep_meets_record(self, work: Work) -> None:
         """A worker reports just while the sweeper gives its row up: what the sweeper decided stands."""
         self.works.remove(work)
-        lane = LANES_IN_USE[0]
         async with self.transaction() as tx:
             row = await self._rows(tx, [work.claim.id])
             kept = row[work.claim.id]

@@ -12,7 +12,7 @@ import ast
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,33 +113,33 @@ def _tests(path: Path) -> Iterator[tuple[str, set[int]]]:
             yield node.name, {int(number) for number in told}
 
 
-def table() -> str:
-    """One row a fault, from what has run in this session; faults without a test are listed below."""
+def table(tests: Mapping[int, Sequence[str]], *, ended: Mapping[str, str], cost: Mapping[str, Cost]) -> str:
+    """One row a fault that has tests, from how they `ended` and what each did `cost`; the others are listed below."""
     lines = [
         "| # | fault | injected by | runs | deliveries | lost | duplicates | unknown |",
         "|---|---|---|---|---|---|---|---|",
     ]
     gaps = []
-    for number, tests in covering().items():
-        if not tests:
+    for number, theirs in tests.items():
+        if not theirs:
             gaps.append(f"F{number} ({FAULTS[number]})")
             continue
-        runs = [id for id in outcomes if id.split("[")[0] in tests]
-        cost = sum((costs.get(id, Cost()) for id in runs), Cost())
-        names = ", ".join(f"`{test.split('::')[1]}`" for test in tests)
+        runs = [id for id in ended if id.split("[")[0] in theirs]
+        total = sum((cost.get(id, Cost()) for id in runs), Cost())
+        names = ", ".join(f"`{test.split('::')[1]}`" for test in theirs)
         lines.append(
-            f"| F{number} | {FAULTS[number]} | {names} | {_runs(runs)} | {cost.deliveries:,} | {cost.lost} | "
-            f"{cost.duplicates} | {cost.unknown} |"
+            f"| F{number} | {FAULTS[number]} | {names} | {_runs(ended[id] for id in runs)} | {total.deliveries:,} | "
+            f"{total.lost} | {total.duplicates} | {total.unknown} |"
         )
     if gaps:
         lines += ["", f"No test: {'; '.join(gaps)}."]
     return "\n".join(lines) + "\n"
 
 
-def _runs(ids: Iterable[str]) -> str:
-    ended = Counter(outcomes[id] for id in ids)
-    failed = sum(count for outcome, count in ended.items() if outcome != "passed")
-    return f"{sum(ended.values())}{f' ({failed} failed)' if failed else ''}"
+def _runs(outcomes: Iterable[str]) -> str:
+    ended = Counter(outcomes)
+    failed = ended.total() - ended["passed"]
+    return f"{ended.total()} ({failed} failed)" if failed else f"{ended.total()}"
 
 
 def write() -> None:
@@ -147,7 +147,7 @@ def write() -> None:
     if asked := os.environ.get("NOTIFIER_FAULTS_TABLE"):
         path = Path(asked)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(table())
+        path.write_text(table(covering(), ended=outcomes, cost=costs))
 
 
 def insert(text: str, rows: str) -> str:

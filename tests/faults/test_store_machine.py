@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -182,8 +183,8 @@ class StoreMachine(RuleBasedStateMachine):
         for campaign in world.campaigns:
             await world.change(campaign, "resume")
         for number in range(ROUNDS):
-            for campaign in world.campaigns:
-                await world.walk(campaign)
+            for row in await self.eye.fetch("SELECT id FROM campaigns WHERE due_at IS NOT NULL ORDER BY id"):
+                await world.walk(UUID(str(row["id"])))
             await world.sweep(early=True)
             for lane, ids in world.hints:
                 await world.claim(lane, ids)

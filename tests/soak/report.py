@@ -11,7 +11,7 @@ from tests.faults import invariants
 from tests.faults.invariants import Fate
 from tests.running import Running
 from tests.soak.attacks import LEASE, Struck
-from tests.soak.load import Load
+from tests.soak.load import CAMPAIGN_PEOPLE, Load
 
 #: A call that an attack cut was begun so long before it, at most.
 CALL_SECONDS = 5.0
@@ -111,6 +111,8 @@ async def _campaigns(running: Running, load: Load) -> list[str]:
         progress = shown["progress"]
         if shown["status"] != "finished":
             found.append(f"I2: campaign {id} is {shown['status']}")
+        if sum(counted.values()) != CAMPAIGN_PEOPLE:
+            found.append(f"I12: campaign {id} has {counted} for {CAMPAIGN_PEOPLE} people")
         if progress["planned"] != sum(counted.values()) or any(progress[word] != counted[word] for word in counted):
             found.append(f"counters: campaign {id} shows {progress} and has {counted}")
     return found[:SHOWN]
