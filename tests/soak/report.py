@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
 from tests.faults import invariants
 from tests.faults.invariants import Fate
@@ -29,6 +30,8 @@ class Report:
     attacks: Mapping[str, int]
     died: Mapping[str, int]
     broken: Sequence[str]
+    #: Every attack with its times, for whoever looks for a cause.
+    course: Sequence[str]
 
     @property
     def holds(self) -> bool:
@@ -41,7 +44,9 @@ class Report:
         lines += [f"| answered {status} | {count:,} |" for status, count in sorted(self.answers.items())]
         lines += [f"| attack: {kind} | {count} |" for kind, count in sorted(self.attacks.items())]
         lines += [f"| ended by itself: {name} | {count} |" for name, count in sorted(self.died.items())]
-        lines += ["", *(f"BROKEN {line}" for line in self.broken)]
+        lines.append("")
+        if self.broken:
+            lines += [*self.course, *(f"BROKEN {line}" for line in self.broken)]
         lines.append("Every promise holds." if self.holds else f"{len(self.broken)} promises are broken.")
         return "\n".join(lines)
 
@@ -84,7 +89,12 @@ async def reckon(running: Running, load: Load, struck: Sequence[Struck], died: M
         attacks=Counter(attack.kind for attack in struck),
         died=died,
         broken=broken,
+        course=[f"{_clock(attack.began)} to {_clock(attack.ended)} {attack.kind}" for attack in struck],
     )
+
+
+def _clock(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
 
 
 async def _without_cause(running: Running, doubled: Sequence[Fate], struck: Sequence[Struck]) -> list[str]:
@@ -93,10 +103,16 @@ async def _without_cause(running: Running, doubled: Sequence[Fate], struck: Sequ
     found = []
     for fate in doubled:
         calls = await running.calls(delivery_id=fate.id)
-        first = min(datetime.fromisoformat(call["received"]).timestamp() for call in calls)
-        if not any(began <= first <= ended for began, ended in cutting):
-            found.append(f"I4: a duplicate though nothing cut calls at that time: {fate}")
+        received = [datetime.fromisoformat(call["received"]).timestamp() for call in calls]
+        if not any(began <= min(received) <= ended for began, ended in cutting):
+            found.append(f"I4: a duplicate though nothing cut calls at that time: {_told(calls)} {fate}")
     return found[:SHOWN]
+
+
+def _told(calls: Sequence[Mapping[str, Any]]) -> str:
+    """The calls of one delivery, as the provider has them."""
+    said = ("provider", "received", "answered", "outcome", "cause", "worker_pid")
+    return "; ".join(" ".join(str(call[name]) for name in said) for call in calls)
 
 
 async def _campaigns(running: Running, load: Load) -> list[str]:
