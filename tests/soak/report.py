@@ -20,6 +20,12 @@ CALL_SECONDS = 5.0
 SHOWN = 10
 
 
+_WAITED = """
+    SELECT call -> 'duration_ms' FROM delivery_events, jsonb_array_elements(detail -> 'calls') AS call
+     WHERE delivery_id = $1 AND status_to = 'unknown'
+"""
+
+
 @dataclass(frozen=True)
 class Report:
     """The numbers, and every promise that was broken."""
@@ -105,7 +111,9 @@ async def _without_cause(running: Running, doubled: Sequence[Fate], struck: Sequ
         calls = await running.calls(delivery_id=fate.id)
         received = [datetime.fromisoformat(call["received"]).timestamp() for call in calls]
         if not any(began <= min(received) <= ended for began, ended in cutting):
-            found.append(f"I4: a duplicate though nothing cut calls at that time: {_told(calls)} {fate}")
+            # How long the worker waited tells a call that was given up in its time from one that was dropped.
+            waited = [row[0] for row in await running.sql(_WAITED, fate.id)]
+            found.append(f"I4: twice though nothing cut calls then: {_told(calls)}; waited {waited} ms; {fate}")
     return found[:SHOWN]
 
 
