@@ -9,7 +9,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --requir
 ONCE ?=
 PORT ?= 8000
 DATA_DIR ?= .data
+MINUTES ?= 20
 SEED ?= 3
+RATE ?=
+WRITE ?=
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | while IFS="$$(printf '\t')" read -r t d; do printf '  make %-8s %s\n' "$$t" "$$d"; done
@@ -49,8 +52,13 @@ lint: $(VENV)/.dev  ## ruff, mypy --strict, import rules, file sizes, templates
 
 check: lint test  ## What CI runs
 
-faults: $(VENV)/.dev  ## Every fault test, the long ones too: kills, cut wires, full disks, two releases (SEED=3 for the random ones)
-	@NOTIFIER_TEST_SEED=$(SEED) $(BIN)/python -m pytest tests/faults tests/upgrade
+faults: $(VENV)/.dev  ## Every fault test, the long ones, too, and a table of them (SEED=3; WRITE=1 puts it into docs/guarantees.md)
+	@rm -f build/faults.md; status=0; \
+	  NOTIFIER_TEST_SEED=$(SEED) NOTIFIER_FAULTS_TABLE=build/faults.md $(BIN)/python -m pytest tests/faults tests/upgrade || status=$$?; \
+	  $(BIN)/python -m tests.faults.table build/faults.md $(if $(WRITE),--write,) && exit $$status
+
+soak: $(VENV)/.dev  ## The whole service under load while something breaks every 20 s (MINUTES=20 SEED=1 RATE=a second)
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES) --seed $(SEED) $(if $(RATE),--rate $(RATE),)
 
 bench: $(VENV)/.dev  ## Measure intake and delivery; docs/benchmarks.md explains the figures
 	@$(BIN)/python -m tests.bench
@@ -62,4 +70,4 @@ lock: $(BIN)/python  ## Make requirements/*.txt anew from pyproject.toml (needs 
 clean:  ## Remove the environment, caches and local data
 	rm -rf $(VENV) .data build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help demo up test lint check faults bench lock clean
+.PHONY: help demo up test lint check faults soak bench lock clean

@@ -8,7 +8,18 @@ import pytest
 
 from notifier.embedded.stack import Stack
 from tests.conftest import TEMPLATES
+from tests.faults import table
 from tests.faults.house import FaultyHouse
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """For the table of faults: how each test ended."""
+    if report.when == "call" or report.failed:
+        table.outcomes[report.nodeid] = report.outcome
+
+
+def pytest_sessionfinish() -> None:
+    table.write()
 
 
 @pytest.fixture(scope="package")

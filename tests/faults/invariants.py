@@ -14,6 +14,8 @@ from itertools import pairwise
 
 from notifier.domain.delivery import BORN, FOLLOWS, UNFINISHED, Status
 from notifier.domain.notification import OnUnknown
+from tests.faults import table
+from tests.faults.table import Cost
 from tests.running import Running
 
 #: What nobody may have received.
@@ -65,12 +67,34 @@ async def hold(running: Running, *, answered: Iterable[str], cut: Iterable[int] 
     """
     await running.quiescence()
     fates = await read(running)
+    table.note(
+        Cost(
+            deliveries=len(fates),
+            lost=sum(is_lost(fate) for fate in fates.values()),
+            duplicates=sum(max(0, fate.received - 1) for fate in fates.values()),
+            unknown=by_status(fates)[Status.UNKNOWN],
+        )
+    )
     missing = set(answered) - {fate.notification_id for fate in fates.values()}
     assert not missing, f"I1: {len(missing)} answered notifications do not exist, such as {sorted(missing)[:3]}"
     allowed = Counter(cut)
     for fate in fates.values():
         _check(fate, cut=allowed[fate.id])
     return fates
+
+
+def is_lost(fate: Fate) -> bool:
+    """Accepted, and neither received nor ended with a reason that a caller can ask for."""
+    return not fate.received and (fate.status is Status.SENT or fate.status in UNFINISHED or not fate.reason)
+
+
+def broken(fate: Fate, *, cut: int) -> str | None:
+    """Which invariant this fate breaks, with `cut` of its calls cut; None if none."""
+    try:
+        _check(fate, cut=cut)
+    except AssertionError as error:
+        return str(error)
+    return None
 
 
 def _check(fate: Fate, *, cut: int) -> None:
