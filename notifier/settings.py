@@ -3,7 +3,7 @@
 Read once per process, by `bootstrap` and the doors. Order: the environment, then files in
 `NOTIFIER_SECRETS_DIR` (one file a setting, as Kubernetes mounts them), then `env` in the data
 directory (`--data-dir` or `NOTIFIER_DATA_DIR`, written by `notifier up`), then the defaults.
-Durations are seconds.
+Durations are seconds. It has so many lines because every setting stands in one place.
 """
 
 from __future__ import annotations
