@@ -47,13 +47,13 @@ async def post_urgent(running: Running, posted: dict[str, float], *, count: int 
         await asyncio.sleep(every)
 
 
-async def latencies(running: Running, posted: dict[str, float]) -> str:
+async def latencies(running: Running, posted: dict[str, float], *, provider: str = "ses") -> str:
     """From POST to the provider's ledger, of these notifications."""
     rows = await running.sql("SELECT id, notification_id::text AS n FROM deliveries WHERE notification_id IS NOT NULL")
     owner = {row["id"]: row["n"] for row in rows}
     seen = {
         owner.get(int(call["delivery_id"])): datetime.fromisoformat(call["received"]).timestamp()
-        for call in await ledger(running, provider="ses")
+        for call in await ledger(running, provider=provider)
     }
     waits = sorted(seen[id] - at for id, at in posted.items() if id in seen)
     cuts = quantiles(waits, n=100, method="inclusive")
