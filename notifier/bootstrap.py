@@ -41,6 +41,7 @@ from notifier.delivery.sweep import Sweeper
 from notifier.domain.errors import SettingsInvalid
 from notifier.domain.ids import uuid7
 from notifier.domain.notification import Channel, Mode, Priority
+from notifier.domain.suppression import Hashes
 from notifier.intake.accept import Intake
 from notifier.intake.backlog import Backlog
 from notifier.intake.check import Rules, check_sizes
@@ -78,6 +79,12 @@ def hint_life(settings: Settings) -> dict[Priority, timedelta]:
         Priority.URGENT: timedelta(seconds=settings.urgent_hint_life),
         Priority.BULK: timedelta(seconds=settings.bulk_hint_life),
     }
+
+
+def hashes(settings: Settings) -> Hashes:
+    """What stands for addresses on the suppression list."""
+    secret = settings.secret_key
+    return Hashes(secret.get_secret_value().encode() if secret else None)
 
 
 def catalogue(settings: Settings) -> Catalogue:
@@ -178,7 +185,7 @@ def workshop(settings: Settings, app: Celery, *, pool: str) -> Workshop:
         publisher=publisher,
         providers=carriers,
         budget=budget,
-        deliverer=Deliverer(database=db, sender=sender, terms=terms, rng=rng),
+        deliverer=Deliverer(database=db, sender=sender, hashes=hashes(settings), terms=terms, rng=rng),
         sweeper=Sweeper(
             database=db,
             publisher=publisher,

@@ -12,6 +12,7 @@ from notifier.api.addresses import AddressCheck
 from notifier.campaigns.estimate import Estimator
 from notifier.campaigns.schedule import Campaigns
 from notifier.delivery.replay import Replayer
+from notifier.domain.suppression import Hashes
 from notifier.intake.accept import Intake
 from notifier.store.database import Database
 from notifier.templating import Catalogue
@@ -26,6 +27,7 @@ class House:
     estimator: Estimator
     replayer: Replayer
     addresses: AddressCheck
+    hashes: Hashes
 
 
 async def _house(request: Request) -> House:
