@@ -99,6 +99,16 @@ class Settings(BaseSettings):
     ses_configuration_set: str | None = Field(
         None, description="SES configuration set, for events.", examples=["notifier"]
     )
+    ses_events_topics: Names = Field(
+        (),
+        description="SNS topics whose reports of SES are believed; none: /v1/providers/ses/events is closed.",
+        examples=["arn:aws:sns:eu-west-1:123456789012:ses-events"],
+    )
+    ses_events_certificate_file: Path | None = Field(
+        None,
+        description="PEM. For a sandbox: believe what this certificate has signed, in place of AWS's own.",
+        examples=[".data/sandbox/events.pem"],
+    )
     ses_access_key_id: str | None = Field(
         None, description="AWS key; boto3's own chain when unset.", examples=["AKIA…"]
     )

@@ -17,6 +17,7 @@ from notifier.api import (
     health,
     notifications,
     problems,
+    provider_events,
     recipients,
     suppressions,
     templates,
@@ -61,8 +62,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         reception.replayer,
         AddressCheck(settings.webpush_allowed_hosts),
         bootstrap.hashes(settings),
+        reception.feedback,
+        reception.ses_events,
     )
-    rooms = (notifications, campaigns, dead_letters, recipients, suppressions, templates, health)
+    rooms = (notifications, campaigns, dead_letters, recipients, suppressions, provider_events, templates, health)
     problems.install(app, routes=[route for room in rooms for route in room.router.routes])
     for room in rooms:
         app.include_router(room.router)

@@ -11,6 +11,8 @@ from starlette.requests import Request
 from notifier.api.addresses import AddressCheck
 from notifier.campaigns.estimate import Estimator
 from notifier.campaigns.schedule import Campaigns
+from notifier.channels.email.ses_events import SesEvents
+from notifier.delivery.feedback import Feedback
 from notifier.delivery.replay import Replayer
 from notifier.domain.suppression import Hashes
 from notifier.intake.accept import Intake
@@ -28,6 +30,8 @@ class House:
     replayer: Replayer
     addresses: AddressCheck
     hashes: Hashes
+    feedback: Feedback
+    ses_events: SesEvents | None
 
 
 async def _house(request: Request) -> House:
