@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -141,23 +139,3 @@ async def test_only_this_door_needs_no_key(running: Running, listening: str) -> 
 async def test_strangers_are_held_back_at_the_rate_of_a_key(running: Running, narrow: str) -> None:
     statuses = {(await post(running, narrow, b"{}")).status for _ in range(30)}
     assert statuses == {404, 429}
-
-
-async def test_a_wrong_topic_or_certificate_stops_the_api_at_start(tmp_path: Path) -> None:
-    from notifier import bootstrap
-    from notifier.domain.errors import SettingsInvalid
-    from notifier.settings import Settings
-
-    def opened(**values: Any) -> None:
-        bootstrap.ses_events(Settings(**values), lambda _: _nothing())
-
-    async def _nothing() -> bytes:
-        return b""
-
-    with pytest.raises(SettingsInvalid, match="NOTIFIER_SES_EVENTS_TOPICS: 'ses' is no ARN"):
-        opened(ses_events_topics=("ses",))
-    (wrong := tmp_path / "wrong.pem").write_text("no certificate")
-    for file in (wrong, tmp_path / "nowhere.pem"):
-        with pytest.raises(SettingsInvalid, match="NOTIFIER_SES_EVENTS_CERTIFICATE_FILE"):
-            opened(ses_events_topics=(TOPIC,), ses_events_certificate_file=file)
-    assert bootstrap.ses_events(Settings(), lambda _: _nothing()) is None
