@@ -95,13 +95,12 @@ async def delete_recipient(id: RecipientId, house: TheHouse, caller: Keeps) -> R
     already: nothing is sent to that address any more, until somebody is registered with it again.
     """
     async with house.database.transaction() as tx:
-        found = (await recipients.load(tx, [(caller.service_id, id)])).get((caller.service_id, id))
-        if found is None or not await recipients.erase(tx, caller.service_id, id):
+        emails = await recipients.erase(tx, caller.service_id, id)
+        if emails is None:
             raise RecipientNotFound(f"There is no recipient {id}.")
         await notifications.erase_recipient(tx, caller.service_id, id)
-        if found.email:
-            hash = house.hashes.of(Channel.EMAIL, found.email)
-            await suppressions.add(tx, caller.service_id, Channel.EMAIL, [hash], reason=ERASED)
+        hashes = [house.hashes.of(Channel.EMAIL, email) for email in emails]
+        await suppressions.add(tx, caller.service_id, Channel.EMAIL, hashes, reason=ERASED)
     return Response(status_code=204)
 
 
