@@ -25,6 +25,8 @@ from notifier.campaigns.schedule import Campaigns
 from notifier.campaigns.walk import Walker
 from notifier.channels import registry
 from notifier.channels.contract import Metered, Provider
+from notifier.channels.email import sns
+from notifier.channels.email.ses_events import SesEvents
 from notifier.channels.options import (
     FcmOptions,
     ProviderOptions,
@@ -35,12 +37,14 @@ from notifier.channels.options import (
 )
 from notifier.delivery.budget import HEADROOM, Account, Budget
 from notifier.delivery.deliver import Deliverer, Terms
+from notifier.delivery.feedback import Feedback
 from notifier.delivery.replay import Replayer
 from notifier.delivery.send import Providers, Sender, account_of
 from notifier.delivery.sweep import Sweeper
 from notifier.domain.errors import SettingsInvalid
 from notifier.domain.ids import uuid7
 from notifier.domain.notification import Channel, Mode, Priority
+from notifier.domain.suppression import Hashes
 from notifier.intake.accept import Intake
 from notifier.intake.backlog import Backlog
 from notifier.intake.check import Rules, check_sizes
@@ -80,6 +84,12 @@ def hint_life(settings: Settings) -> dict[Priority, timedelta]:
     }
 
 
+def hashes(settings: Settings) -> Hashes:
+    """What stands for addresses on the suppression list."""
+    secret = settings.secret_key
+    return Hashes(secret.get_secret_value().encode() if secret else None)
+
+
 def catalogue(settings: Settings) -> Catalogue:
     return load_templates(settings.templates_dir)
 
@@ -102,9 +112,13 @@ class Reception:
     campaigns: Campaigns
     estimator: Estimator
     replayer: Replayer
+    feedback: Feedback
+    fetcher: sns.Fetcher
+    ses_events: SesEvents | None
 
     async def close(self) -> None:
         self.publisher.close()
+        await self.fetcher.close()
         await self.sources.close()
         await self.database.close()
 
@@ -126,7 +140,21 @@ def reception(settings: Settings) -> Reception:
     campaigns = Campaigns(database=db, checker=checker, audiences=audiences, rules=of_campaigns, new_id=new_id)
     estimator = Estimator(database=db, checker=checker, audiences=audiences, rules=of_campaigns)
     replayer = Replayer(database=db, max_attempts=settings.max_attempts)
-    return Reception(settings, db, templates, publisher, found, intake, campaigns, estimator, replayer)
+    fetcher = sns.Fetcher()
+    return Reception(
+        settings,
+        db,
+        templates,
+        publisher,
+        found,
+        intake,
+        campaigns,
+        estimator,
+        replayer,
+        Feedback(database=db, hashes=hashes(settings)),
+        fetcher,
+        ses_events(settings, fetcher),
+    )
 
 
 @dataclass
@@ -181,7 +209,7 @@ def workshop(settings: Settings, app: Celery, *, pool: str) -> Workshop:
         publisher=publisher,
         providers=carriers,
         budget=budget,
-        deliverer=Deliverer(database=db, sender=sender, terms=terms, rng=rng),
+        deliverer=Deliverer(database=db, sender=sender, hashes=hashes(settings), terms=terms, rng=rng),
         sweeper=Sweeper(
             database=db,
             publisher=publisher,
@@ -202,6 +230,23 @@ def workshop(settings: Settings, app: Celery, *, pool: str) -> Workshop:
         sources=found,
         grace=timedelta(seconds=settings.shutdown_grace),
     )
+
+
+def ses_events(settings: Settings, fetch: sns.Fetch) -> SesEvents | None:
+    """What reads the reports of SES; None if no topic is allowed to bring any."""
+    if not settings.ses_events_topics:
+        return None
+    file, certificate = settings.ses_events_certificate_file, None
+    try:
+        if file is not None:
+            certificate = file.read_bytes()
+            sns.key_of(certificate)
+    except (OSError, ValueError) as error:
+        raise SettingsInvalid(f"{PREFIX}SES_EVENTS_CERTIFICATE_FILE: {file}: {error}") from None
+    try:
+        return SesEvents(sns.Sns(settings.ses_events_topics, fetch=fetch, certificate=certificate))
+    except ValueError as error:
+        raise SettingsInvalid(f"{PREFIX}SES_EVENTS_TOPICS: {error}") from None
 
 
 def new_id(at: datetime) -> UUID:

@@ -13,12 +13,13 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from notifier.domain.errors import SettingsInvalid
+from notifier.settings_urls import check_port, with_number, with_port, with_ssl
 
 PREFIX = "NOTIFIER_"
 
@@ -44,9 +45,6 @@ Rates = Annotated[dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]],
 EMAIL_PROVIDERS = {"ses", "smtp", "sandbox"}
 PUSH_PROVIDERS = {"fcm", "sandbox"}
 DESKTOP_PROVIDERS = {"webpush", "sandbox"}
-#: Of a PostgreSQL URL, those that our driver takes. It knows libpq's `sslmode` by the name `ssl`.
-POSTGRESQL_NUMBERS = {"port", "prepared_statement_cache_size"}
-POSTGRESQL_PARAMETERS = {"sslmode", "ssl", "host", *POSTGRESQL_NUMBERS}
 #: Seconds. No wait that is set here is longer; what is (infinity, a slip of the finger) overflows somewhere.
 DAY = 86_400
 BROKERS = ("redis://", "rediss://", "unix://", "redis+socket://", "sentinel://", "amqp://", "amqps://", "sqs://")
@@ -101,6 +99,16 @@ class Settings(BaseSettings):
     ses_configuration_set: str | None = Field(
         None, description="SES configuration set, for events.", examples=["notifier"]
     )
+    ses_events_topics: Names = Field(
+        (),
+        description="SNS topics whose reports of SES are believed; none: /v1/providers/ses/events is closed.",
+        examples=["arn:aws:sns:eu-west-1:123456789012:ses-events"],
+    )
+    ses_events_certificate_file: Path | None = Field(
+        None,
+        description="PEM. For a sandbox: believe what this certificate has signed, in place of AWS's own.",
+        examples=[".data/sandbox/events.pem"],
+    )
     ses_access_key_id: str | None = Field(
         None, description="AWS key; boto3's own chain when unset.", examples=["AKIA…"]
     )
@@ -153,7 +161,11 @@ class Settings(BaseSettings):
     )
     brand: str = Field("Notifier", max_length=60, description="The name people read in messages.", examples=["Acme"])
     secret_key: SecretStr | None = Field(
-        None, min_length=32, description="Signs links; 32 characters or more.", examples=["(openssl rand -hex 32)"]
+        None,
+        min_length=32,
+        description="Signs links, and hashes the addresses on the suppression list: the same in every process, and a "
+        "new one does not know who was on it. 32 characters or more.",
+        examples=["(openssl rand -hex 32)"],
     )
 
     # -- intake --
@@ -294,14 +306,14 @@ class Settings(BaseSettings):
     def _postgresql(cls, url: SecretStr) -> SecretStr:
         if not url.get_secret_value().startswith(("postgresql://", "postgres://", "postgresql+asyncpg://")):
             raise ValueError("must begin with postgresql:// (no other database will do)")
-        return _with_ssl(_with_port(url))
+        return with_ssl(with_port(url))
 
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, url: SecretStr) -> SecretStr:
         if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://", "redis+socket://")):
             raise ValueError("must begin with redis://, rediss:// or unix://")
-        return _with_number(_with_port(url))
+        return with_number(with_port(url))
 
     @field_validator("broker_url")
     @classmethod
@@ -310,7 +322,7 @@ class Settings(BaseSettings):
             return None
         if not url.get_secret_value().startswith(BROKERS):
             raise ValueError(f"must begin with one of {', '.join(BROKERS)}")
-        return _with_number(_with_port(url))
+        return with_number(with_port(url))
 
     @field_validator("ses_endpoint_url", "fcm_endpoint_url", "sandbox_url", "public_url")
     @classmethod
@@ -318,7 +330,7 @@ class Settings(BaseSettings):
         if url is not None and not url.startswith(("http://", "https://")):
             raise ValueError("must begin with http:// or https://")
         if url is not None:
-            _port(url)
+            check_port(url)
             if not urlsplit(url).hostname:
                 raise ValueError("is not a URL (it names no host)")
         return url
@@ -366,43 +378,6 @@ def load() -> Settings:
     except (OSError, UnicodeDecodeError, SettingsError) as error:
         places = " or ".join(place for place in (data_dir, secrets_dir) if place)
         raise SettingsInvalid(f"The settings in {places} cannot be read ({type(error).__name__}).") from None
-
-
-def _port(url: str) -> None:
-    """ValueError if the URL cannot be taken apart, or its port is no number."""
-    try:
-        _ = urlsplit(url).port
-    except ValueError as error:
-        raise ValueError(f"is not a URL ({str(error).split(' as ')[0]}); encode @ : / in a password") from None
-
-
-def _with_port(url: SecretStr) -> SecretStr:
-    """`url`, if its port is a number. (Sentinel has a list of hosts, SQS a key that may hold anything.)"""
-    if not url.get_secret_value().startswith(("sentinel://", "sqs://")):
-        _port(url.get_secret_value())
-    return url
-
-
-def _with_number(url: SecretStr) -> SecretStr:
-    """`url`, if it is not Redis's or its path is a database's number, as in redis://host:6379/0."""
-    if url.get_secret_value().startswith(("redis://", "rediss://")):
-        number = urlsplit(url.get_secret_value()).path.strip("/")
-        if number and not number.isdecimal():
-            raise ValueError("must end in the number of a database; encode @ : / in a password")
-    return url
-
-
-def _with_ssl(url: SecretStr) -> SecretStr:
-    """`url` with its parameters in the words of our driver."""
-    place, _, query = url.get_secret_value().partition("?")
-    given = parse_qsl(query, keep_blank_values=True)
-    if any(name not in POSTGRESQL_PARAMETERS for name, _ in given):  # not named: it may be half a password
-        known = ", ".join(sorted(POSTGRESQL_PARAMETERS))
-        raise ValueError(f"has a parameter we do not know (known are {known}); encode ? in a password")
-    if wrong := [name for name, value in given if name in POSTGRESQL_NUMBERS and not value.isdecimal()]:
-        raise ValueError(f"{wrong[0]} must be a number")
-    words = urlencode([("ssl" if name == "sslmode" else name, value) for name, value in given])
-    return SecretStr(f"{place}?{words}") if words else url
 
 
 def _problems(error: ValidationError) -> Iterable[str]:

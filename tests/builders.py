@@ -20,6 +20,7 @@ from notifier.domain.idempotency import fingerprint
 from notifier.domain.ids import uuid7
 from notifier.domain.notification import Channel, Lane, Mode, OnUnknown, Priority
 from notifier.domain.recipient import Device, Recipient, Subscription
+from notifier.domain.suppression import Hashes
 from notifier.intake.check import Rules
 from notifier.store import database as clock
 from notifier.store import deliveries, notifications, recipients, services
@@ -39,6 +40,7 @@ BULK_EMAIL = Lane(Priority.BULK, Channel.EMAIL)
 
 HINT_LIFE = {Priority.URGENT: timedelta(seconds=5), Priority.BULK: timedelta(seconds=30)}
 LEASE = timedelta(seconds=60)
+HASHES = Hashes(b"0123456789abcdef0123456789abcdef")
 
 
 @lru_cache(maxsize=1)

@@ -43,7 +43,7 @@ async def database(store_url: str) -> AsyncIterator[Database]:
     connection = await asyncpg.connect(store_url)
     await connection.execute(
         "TRUNCATE services, api_keys, notifications, campaigns, campaign_chunks, deliveries, "
-        "delivery_events, idempotency, recipients, devices, subscriptions CASCADE"
+        "delivery_events, idempotency, recipients, devices, subscriptions, suppressions CASCADE"
     )
     await connection.close()
     database = Database(store_url, pool_size=5, application="tests")

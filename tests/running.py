@@ -46,7 +46,7 @@ COMPRESSED = {
 
 _TABLES = (
     "notifications, campaigns, campaign_chunks, deliveries, delivery_events, idempotency, recipients, devices, "
-    "subscriptions"
+    "subscriptions, suppressions"
 )
 
 

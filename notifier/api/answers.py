@@ -127,6 +127,15 @@ class RecipientsKept(BaseModel):
     results: list[RecipientKept | Rejected]
 
 
+class SuppressionShown(BaseModel):
+    """Nothing more is sent to this address. `reason`: bounced, complained, erased, or a caller's own code."""
+
+    channel: Channel
+    address: str
+    reason: str
+    created_at: datetime
+
+
 class VariableShown(BaseModel):
     name: str
     type: str
@@ -201,6 +210,7 @@ NOTIFICATION = shows(200, Notification, "The notification")
 NOTIFICATIONS = shows(200, Notifications, "A page of notifications")
 RECIPIENT = shows(200, RecipientShown, "The recipient")
 RECIPIENTS_KEPT = shows(200, RecipientsKept, "One result per item, in order")
+SUPPRESSION = shows(200, SuppressionShown, "The address is suppressed")
 TEMPLATE = shows(200, TemplateShown, "The template")
 TEMPLATES = shows(200, Templates, "Every template")
 DEAD_LETTERS = shows(200, DeadLettersShown, "A page of dead letters")

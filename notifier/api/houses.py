@@ -11,7 +11,10 @@ from starlette.requests import Request
 from notifier.api.addresses import AddressCheck
 from notifier.campaigns.estimate import Estimator
 from notifier.campaigns.schedule import Campaigns
+from notifier.channels.email.ses_events import SesEvents
+from notifier.delivery.feedback import Feedback
 from notifier.delivery.replay import Replayer
+from notifier.domain.suppression import Hashes
 from notifier.intake.accept import Intake
 from notifier.store.database import Database
 from notifier.templating import Catalogue
@@ -26,6 +29,9 @@ class House:
     estimator: Estimator
     replayer: Replayer
     addresses: AddressCheck
+    hashes: Hashes
+    feedback: Feedback
+    ses_events: SesEvents | None
 
 
 async def _house(request: Request) -> House:

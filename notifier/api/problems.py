@@ -29,6 +29,7 @@ STATUS: Mapping[type[NotifierError], int] = {
     errors.BadJson: 400,
     errors.Unauthenticated: 401,
     errors.ScopeMissing: 403,
+    errors.EventForged: 403,
     errors.NotFound: 404,
     errors.BodyTooSlow: 408,
     errors.TooLate: 409,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
@@ -15,8 +16,10 @@ from notifier.api.bodies import MAX_ID, Body, Data, JsonRoute, UserId
 from notifier.api.houses import House, TheHouse
 from notifier.api.problems import problems as may
 from notifier.domain.errors import FieldProblem, Invalid, NotFound, NotifierError, RecipientNotFound
+from notifier.domain.notification import Channel
 from notifier.domain.recipient import Device, Recipient
-from notifier.store import notifications, recipients
+from notifier.domain.suppression import ERASED
+from notifier.store import notifications, recipients, suppressions
 from notifier.store.database import Connection
 from notifier.store.recipients import RecipientChange
 
@@ -64,12 +67,15 @@ _ITEM: TypeAdapter[RecipientItem] = TypeAdapter(RecipientItem)
 
 @router.put("/{id}", responses=answers.RECIPIENT | may(400, 401, 403, 408, 413, 415, 422, 429, 503))
 async def put_recipient(id: RecipientId, body: RecipientRequest, house: TheHouse, caller: Keeps) -> Response:
-    """Create a recipient, or replace what is known of one; devices and subscriptions stay."""
+    """Create a recipient, or replace what is known of one; devices and subscriptions stay.
+
+    If their mail address is suppressed for no other reason than an erasure, it no longer is.
+    """
     change = RecipientChange(
         id, house.addresses.email(body.email, "body", "email"), body.locale, body.timezone, body.attributes
     )
     async with house.database.transaction() as tx:
-        await recipients.upsert(tx, caller.service_id, [change])
+        await _keep(tx, house, caller.service_id, [change])
         found = await _recipient(tx, caller.service_id, id)
     return answers.json(_body(found))
 
@@ -83,11 +89,18 @@ async def get_recipient(id: RecipientId, house: TheHouse, caller: Keeps) -> Resp
 
 @router.delete("/{id}", status_code=204, responses=answers.GONE | may(401, 403, 404, 413, 415, 422, 429, 503))
 async def delete_recipient(id: RecipientId, house: TheHouse, caller: Keeps) -> Response:
-    """Erase a recipient: addresses, attributes, and the data of every notification they were sent."""
+    """Erase a recipient: addresses, attributes, and the data of every notification they were sent.
+
+    A hash of their mail address stays on the suppression list, with the reason `erased` unless there is one
+    already: nothing is sent to that address any more, until somebody is registered with it again.
+    """
     async with house.database.transaction() as tx:
-        if not await recipients.erase(tx, caller.service_id, id):
+        emails = await recipients.erase(tx, caller.service_id, id)
+        if emails is None:
             raise RecipientNotFound(f"There is no recipient {id}.")
         await notifications.erase_recipient(tx, caller.service_id, id)
+        hashes = [house.hashes.of(Channel.EMAIL, email) for email in emails]
+        await suppressions.add(tx, caller.service_id, Channel.EMAIL, hashes, reason=ERASED)
     return Response(status_code=204)
 
 
@@ -97,7 +110,7 @@ async def put_recipients(batch: RecipientBatch, house: TheHouse, caller: Keeps) 
     read = [_item(raw, index, house) for index, raw in enumerate(batch.recipients)]
     changes = [item for item in read if isinstance(item, RecipientChange)]
     async with house.database.transaction() as tx:
-        created = await recipients.upsert(tx, caller.service_id, changes) if changes else 0
+        created = await _keep(tx, house, caller.service_id, changes) if changes else 0
     return answers.json(
         {
             "accepted": len(changes),
@@ -175,6 +188,15 @@ async def delete_subscription(
         if not await recipients.drop_subscriptions(tx, [(caller.service_id, endpoint)], recipient_id=id):
             raise NotFound(f"Recipient {id} has no such subscription.")
     return Response(status_code=204)
+
+
+async def _keep(tx: Connection, house: House, service_id: int, changes: Sequence[RecipientChange]) -> int:
+    """Create or replace recipients; returns how many are new. Who had been erased is welcome back."""
+    created = await recipients.upsert(tx, service_id, changes)
+    emails = [change.email for change in changes if change.email]
+    if hashes := [hash for email in emails for hash in house.hashes.all_of(Channel.EMAIL, email)]:
+        await suppressions.lift_erased(tx, service_id, Channel.EMAIL, hashes)
+    return created
 
 
 async def _recipient(tx: Connection, service_id: int, id: int) -> Recipient:

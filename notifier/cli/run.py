@@ -106,12 +106,19 @@ def sandbox(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Port = 8025,
     smtp_port: Port = 1025,
+    events_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Where to post what becomes of mails, as SNS would: …/v1/providers/ses/events of a service that has "
+            "events.pem from the data directory as NOTIFIER_SES_EVENTS_CERTIFICATE_FILE."
+        ),
+    ] = None,
 ) -> None:
     """Run the fake providers: SES, FCM, Web Push and SMTP, with a ledger, fault scripts and an inbox page."""
     from notifier.sandbox import SandboxBusy, run
 
     try:
-        run(data_dir=data_dir, host=host, port=port, smtp_port=smtp_port)
+        run(data_dir=data_dir, host=host, port=port, smtp_port=smtp_port, events_url=events_url)
     except SandboxBusy as error:
         raise DataDirInUse(f"{error} Stop it, or choose another --data-dir.") from None
     except OSError as error:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
+from notifier.delivery.begin import begin
 from notifier.delivery.budget import Grant, Slot
 from notifier.delivery.send import EXPIRED, Attempt, Ready, Sender
 from notifier.delivery.slots import Slots
@@ -25,6 +26,7 @@ from notifier.domain.errors import Unavailable
 from notifier.domain.notification import LANES, Priority
 from notifier.domain.outcome import Throttled, Transient, Unknown
 from notifier.domain.recipient import Device, Recipient, Subscription, Target
+from notifier.domain.suppression import Hashes
 from notifier.observe import failpoint, logs, metrics
 from notifier.queues import Hint
 from notifier.store import deliveries, recipients, waits
@@ -67,9 +69,10 @@ class Result:
 class Deliverer:
     """Delivers hints in one process, on one event loop."""
 
-    def __init__(self, *, database: Database, sender: Sender, terms: Terms, rng: Random) -> None:
+    def __init__(self, *, database: Database, sender: Sender, hashes: Hashes, terms: Terms, rng: Random) -> None:
         self._database = database
         self._sender = sender
+        self._hashes = hashes
         self._terms = terms
         self._rng = rng
         self._slots = {lane: Slots(sender.concurrency(lane)) for lane in LANES}
@@ -169,8 +172,8 @@ class Deliverer:
             claims, people, now = await self._claim(hint, ids)
             failpoint.passing("after_claim")
             prepared = [(claim, self._prepare(claim, hint, people)) for claim in claims]
-            ready = [claim for claim, plan in prepared if isinstance(plan, Ready)]
-            begun = await self._begin_calls(ready) if ready else set()
+            ready = [plan for _, plan in prepared if isinstance(plan, Ready)]
+            begun = await self._begin_calls(ready) if ready else {}
         except BaseException as error:
             # Nobody was called. What was claimed is found by its lease; what was not, by the sweeper.
             slots.give(len(ids))
@@ -184,7 +187,9 @@ class Deliverer:
             return
         slots.give(len(ids) - len(claims))
         calls = (
-            self._one(hint, claim, plan, claim.id in begun, now, slots, grant.slot(place))
+            self._one(
+                hint, claim, begun.get(claim.id) if isinstance(plan, Ready) else plan, now, slots, grant.slot(place)
+            )
             for place, (claim, plan) in enumerate(prepared)
         )
         await asyncio.gather(*calls)
@@ -197,9 +202,9 @@ class Deliverer:
             log.exception("prepare_raised", delivery_id=claim.id)
             return Attempt(Transient(f"worker_error:{type(error).__name__}"), sent=claim.settled)
 
-    async def _begin_calls(self, claims: Sequence[Claim]) -> set[int]:
+    async def _begin_calls(self, group: Sequence[Ready]) -> dict[int, Ready | Attempt]:
         async with self._database.transaction() as tx:
-            return await deliveries.begin_calls(tx, claims)
+            return await begin(tx, group, self._hashes)
 
     async def _claim(
         self, hint: Hint, ids: Sequence[int]
@@ -227,20 +232,20 @@ class Deliverer:
         self,
         hint: Hint,
         claim: Claim,
-        plan: Attempt | Ready,
-        is_begun: bool,
+        plan: Attempt | Ready | None,
         now: Callable[[], datetime],
         slots: Slots,
         slot: Slot,
     ) -> None:
-        """Call the provider for one claimed delivery and record what came of it, whatever that is."""
+        """Call the provider for one claimed delivery (None: too late) and record what came of it, whatever that is."""
         attempt = Attempt(Unknown("worker_stopped"), sent=claim.settled)
         try:
             if isinstance(plan, Attempt):
                 attempt = plan
-            elif not is_begun:
+            elif plan is None:
                 attempt.outcome = EXPIRED
             else:
+                attempt.suppressed |= plan.suppressed
                 # Nothing may still be under way when the lease ends and somebody else may claim the row.
                 async with asyncio.timeout(self._terms.lease.total_seconds() * 0.8):
                     await slot.comes()
@@ -288,6 +293,7 @@ class Deliverer:
                     "hinted_by": hint.by,
                     "claimed_at": claim.claimed_at.isoformat(),
                     "calls": attempt.calls,
+                    **({"suppressed": attempt.suppressed} if attempt.suppressed else {}),
                 },
             ),
             gone=tuple((claim.service_id, target) for target in attempt.gone if claim.recipient_id is not None),

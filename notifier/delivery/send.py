@@ -16,8 +16,18 @@ from notifier.delivery.budget import Budget, Flow, Grant
 from notifier.domain.content import Content
 from notifier.domain.errors import Invalid, TemplateNotFound
 from notifier.domain.notification import Channel, Lane, Mode
-from notifier.domain.outcome import AddressGone, Outcome, Permanent, Sent, Throttled, Transient, Unknown, combine
-from notifier.domain.recipient import Device, Recipient, Subscription, Target, target_key
+from notifier.domain.outcome import (
+    AddressGone,
+    Outcome,
+    Permanent,
+    Sent,
+    Suppressed,
+    Throttled,
+    Transient,
+    Unknown,
+    combine,
+)
+from notifier.domain.recipient import Recipient, Target, address_of, target_key
 from notifier.observe import failpoint, logs, metrics
 from notifier.store.deliveries import Claim
 from notifier.templating import Catalogue, check_data, render
@@ -36,12 +46,14 @@ EXPIRED = Transient("expired_before_call")
 class Attempt:
     """What an attempt has come to so far: the outcome, which targets have the message, which are gone, every call."""
 
-    outcome: Outcome
+    outcome: Outcome | Suppressed
     sent: frozenset[str] = frozenset()
     gone: tuple[Target, ...] = ()
     provider: str | None = None
     provider_message_id: str | None = None
     calls: list[dict[str, Any]] = field(default_factory=list)
+    #: Targets that were left out because they are on the suppression list, and why.
+    suppressed: dict[str, str] = field(default_factory=dict)
     #: How long its provider is left alone, if the breaker is open: then the attempt is the provider's fault alone.
     outage: timedelta | None = None
 
@@ -54,6 +66,8 @@ class Ready:
     lane: Lane
     targets: tuple[Target, ...]
     content: Content
+    #: Targets that are not called: they are on the suppression list, for this reason.
+    suppressed: Mapping[str, str] = field(default_factory=dict)
 
 
 class Sender:
@@ -242,9 +256,4 @@ def _told(outcome: Outcome, provider: str, target: Target, at: datetime, took: f
 
 def _unnamed(text: str, target: Target) -> str:
     """A provider's words without the address: relays like to quote whom they refuse."""
-    match target:
-        case Device(token=address) | Subscription(endpoint=address):
-            pass
-        case str() as address:
-            pass
-    return re.sub(re.escape(address), "(address)", text, flags=re.IGNORECASE)
+    return re.sub(re.escape(address_of(target)), "(address)", text, flags=re.IGNORECASE)

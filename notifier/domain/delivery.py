@@ -13,7 +13,7 @@ from random import Random
 
 from notifier.domain import retry
 from notifier.domain.notification import OnUnknown
-from notifier.domain.outcome import AddressGone, Outcome, Permanent, Sent, Throttled, Transient, Unknown
+from notifier.domain.outcome import AddressGone, Outcome, Permanent, Sent, Suppressed, Throttled, Transient, Unknown
 
 
 class Status(StrEnum):
@@ -98,7 +98,7 @@ class Step:
 
 
 def after_attempt(
-    outcome: Outcome,
+    outcome: Outcome | Suppressed,
     standing: Standing,
     *,
     now: datetime,
@@ -117,10 +117,14 @@ def after_attempt(
     return step
 
 
-def _after(outcome: Outcome, standing: Standing, *, now: datetime, rng: Random, first_wait: timedelta) -> Step:
+def _after(
+    outcome: Outcome | Suppressed, standing: Standing, *, now: datetime, rng: Random, first_wait: timedelta
+) -> Step:
     match outcome:
         case Sent(reason=reason):
             return Step(S.SENT, reason)
+        case Suppressed(reason=reason):
+            return Step(S.SUPPRESSED, f"suppressed:{reason}", counts=False)
         case Permanent(reason=reason) | AddressGone(reason=reason):
             return Step(S.FAILED, reason)
         case Unknown(reason=reason):

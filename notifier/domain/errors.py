@@ -179,6 +179,13 @@ class ScopeMissing(NotifierError):
     title = "Scope missing"
 
 
+class EventForged(NotifierError):
+    """What a provider is said to report is not signed by it, or is not meant for us; nothing was changed."""
+
+    code = "event_forged"
+    title = "Not a genuine event"
+
+
 # -- it is not there, or too late --
 
 

@@ -67,6 +67,13 @@ class Unknown:
     detail: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Suppressed:
+    """No provider was asked: every address is on the suppression list. `reason` is why. (No provider answers this.)"""
+
+    reason: str
+
+
 Outcome = Sent | Transient | Throttled | Permanent | AddressGone | Unknown
 
 

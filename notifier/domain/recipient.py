@@ -31,13 +31,18 @@ class Subscription:
 Target = str | Device | Subscription
 
 
-def target_key(target: Target) -> str:
-    """A short, stable name for a target that gives nothing of the address away."""
+def address_of(target: Target) -> str:
+    """What leads to a target: the mail address, the token, the endpoint."""
     match target:
         case Device(token=text) | Subscription(endpoint=text):
-            pass
+            return text
         case str() as text:
-            text = text.lower()
+            return text
+
+
+def target_key(target: Target) -> str:
+    """A short, stable name for a target that gives nothing of the address away."""
+    text = target.lower() if isinstance(target, str) else address_of(target)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -27,4 +27,7 @@ THROTTLED = Counter("notifier_throttled_total", "Times a provider told us to slo
 BREAKER = Counter("notifier_breaker_refusals_total", "Failures that found or left the breaker open.", ["account"])
 BUDGET_WAITS = Counter("notifier_budget_waits_total", "Deliveries put off for want of a provider's budget.", ["lane"])
 BUDGET_ALONE = Counter("notifier_budget_unreachable_total", "Times the budgets in Redis could not be asked.")
+PROVIDER_EVENTS = Counter(
+    "notifier_provider_events_total", "What providers reported, and what it changed.", ["provider", "status", "effect"]
+)
 CLAIMS = Counter("notifier_claims_total", "Deliveries claimed.", ["lane"])

@@ -51,7 +51,7 @@ class Account:
     """The service account, its key, and the tokens that it gets."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._key = _kept_key(data_dir / "fcm-key.pem")
+        self._key = kept_key(data_dir / "fcm-key.pem")
         pem = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         self._pem = pem.decode()
         self._secret = hmac.digest(pem, b"access tokens", "sha256")
@@ -155,7 +155,8 @@ def _refused(error: str, description: str) -> Answer:
     return Answer.of({"error": error, "error_description": description}, 400)
 
 
-def _kept_key(path: Path) -> rsa.RSAPrivateKey:
+def kept_key(path: Path) -> rsa.RSAPrivateKey:
+    """The RSA key in a file, made when it is not there."""
     if path.exists():
         key = load_pem_private_key(path.read_bytes(), password=None)
         if not isinstance(key, rsa.RSAPrivateKey):

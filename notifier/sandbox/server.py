@@ -15,6 +15,7 @@ import orjson
 
 from notifier.sandbox.browsers import Browsers
 from notifier.sandbox.desk import Desk
+from notifier.sandbox.events import Events
 from notifier.sandbox.fcm import Fcm
 from notifier.sandbox.google_oauth import Account
 from notifier.sandbox.http import Answer, Http, Request
@@ -36,7 +37,7 @@ Route = Callable[[Request], Answer | Awaitable[Answer]]
 class Sandbox:
     """A sandbox at work. `start` makes one; `close` ends it."""
 
-    def __init__(self, data_dir: Path, public_url: str | None) -> None:
+    def __init__(self, data_dir: Path, public_url: str | None, events_url: str | None) -> None:
         data_dir.mkdir(parents=True, exist_ok=True)
         self._data_dir = data_dir
         self._public_url = public_url.rstrip("/") if public_url else None
@@ -44,7 +45,8 @@ class Sandbox:
         self._browsers = Browsers(data_dir)
         self._account = Account(data_dir)
         self.desk = Desk(self.ledger)
-        self._ses = Ses(self.desk)
+        self._events = Events(data_dir, events_url)
+        self._ses = Ses(self.desk, self._events)
         self._fcm = Fcm(self.desk, self._account)
         self._webpush = WebPush(self.desk, self._browsers)
         self._connections: set[Http] = set()
@@ -94,6 +96,7 @@ class Sandbox:
             await mail.aclose()
         for http in list(self._connections):
             await http.close()
+        await self._events.close()
         for server in self._servers:
             await server.wait_closed()
         self._browsers.close()
@@ -159,10 +162,16 @@ def _port(server: asyncio.Server) -> int:
 
 
 async def start(
-    *, data_dir: Path, host: str = "127.0.0.1", port: int = 0, smtp_port: int = 0, public_url: str | None = None
+    *,
+    data_dir: Path,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    smtp_port: int = 0,
+    public_url: str | None = None,
+    events_url: str | None = None,
 ) -> Sandbox:
     """A sandbox that listens. SandboxBusy if another one has this data directory, OSError if a port is taken."""
-    sandbox = Sandbox(data_dir, public_url)
+    sandbox = Sandbox(data_dir, public_url, events_url)
     try:
         await sandbox.listen(host, port, smtp_port)
     except BaseException:
@@ -171,14 +180,18 @@ async def start(
     return sandbox
 
 
-async def serve(*, data_dir: Path, host: str, port: int, smtp_port: int, public_url: str | None) -> None:
+async def serve(
+    *, data_dir: Path, host: str, port: int, smtp_port: int, public_url: str | None, events_url: str | None = None
+) -> None:
     """Be a sandbox until cancelled, or told to stop by SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     with suppress(RuntimeError, ValueError):  # not in the main thread: whoever runs us cancels us
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-    sandbox = await start(data_dir=data_dir, host=host, port=port, smtp_port=smtp_port, public_url=public_url)
+    sandbox = await start(
+        data_dir=data_dir, host=host, port=port, smtp_port=smtp_port, public_url=public_url, events_url=events_url
+    )
     log.info("sandbox at %s and %s", sandbox.url, sandbox.smtp_url)
     try:
         await stop.wait()
@@ -193,9 +206,12 @@ def run(
     port: int = 8025,
     smtp_port: int = 8026,
     public_url: str | None = None,
+    events_url: str | None = None,
 ) -> None:
     """`serve` in a loop of its own, on uvloop if that is installed. Returns when told to stop."""
-    work = serve(data_dir=data_dir, host=host, port=port, smtp_port=smtp_port, public_url=public_url)
+    work = serve(
+        data_dir=data_dir, host=host, port=port, smtp_port=smtp_port, public_url=public_url, events_url=events_url
+    )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(work)
 

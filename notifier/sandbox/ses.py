@@ -16,6 +16,7 @@ from time import time_ns
 from typing import Any
 
 from notifier.sandbox.desk import Desk
+from notifier.sandbox.events import Events
 from notifier.sandbox.http import Answer, Request
 from notifier.sandbox.inbox import Content
 from notifier.sandbox.mail import RawMail, SimpleMail, recipients_of, tags_of
@@ -71,8 +72,9 @@ class _Mail:
 class Ses:
     """SES v2 of one sandbox. `send`, `send_bulk` and `account` answer one request each."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, events: Events) -> None:
         self._desk = desk
+        self._events = events
 
     def send(self, request: Request) -> Answer:
         """POST /v2/email/outbound-emails"""
@@ -151,6 +153,8 @@ class Ses:
                         content=mail.content if index == 0 else None,
                     )
                 )
+                if own.is_accepted:
+                    self._events.report(call, message_id)
         answer.plan, answer.seqs = plan, tuple(seqs) if not plan.is_answered_at_once else ()
         return answer
 

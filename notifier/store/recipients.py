@@ -79,7 +79,7 @@ PUT_SUBSCRIPTIONS = text("""
        SET recipient_id = excluded.recipient_id, p256dh = excluded.p256dh, auth = excluded.auth
 """)
 
-ERASE = text("DELETE FROM recipients WHERE service_id = :service_id AND id = :id RETURNING id")
+ERASE = text("DELETE FROM recipients WHERE service_id = :service_id AND id = :id RETURNING email")
 
 DROP_DEVICES = text("""
     DELETE FROM devices d USING unnest(CAST(:service_ids AS bigint[]), CAST(:tokens AS text[])) AS k(service_id, token)
@@ -190,9 +190,10 @@ async def put_subscriptions(db: Connection, service_id: int, pairs: Sequence[tup
     )
 
 
-async def erase(db: Connection, service_id: int, id: int) -> bool:
-    """Forget a recipient with every address; False if there was none."""
-    return (await db.execute(ERASE, {"service_id": service_id, "id": id})).first() is not None
+async def erase(db: Connection, service_id: int, id: int) -> list[str] | None:
+    """Forget a recipient with every address; returns the mail addresses they had, None if there was nobody."""
+    row = (await db.execute(ERASE, {"service_id": service_id, "id": id})).first()
+    return None if row is None else [row.email] if row.email else []
 
 
 async def drop_devices(db: Connection, tokens: Sequence[tuple[int, str]], *, recipient_id: int | None = None) -> int:

@@ -125,6 +125,19 @@ subscriptions = Table(
     Index("subscriptions_recipient", "service_id", "recipient_id"),  # recipients.LOAD, and the cascade
 )
 
+#: Addresses to which a service sends nothing more, each as a hash: the address itself is kept nowhere.
+suppressions = Table(
+    "suppressions",
+    metadata,
+    Column("service_id", BigInteger, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("reason", Text, nullable=False),
+    _moment("created_at", now=True),
+    PrimaryKeyConstraint("service_id", "channel", "hash"),
+    _one_of("channel", Channel),
+)
+
 notifications = Table(
     "notifications",
     metadata,

@@ -22,6 +22,7 @@ from notifier.queues import celery_app
 from notifier.settings import PREFIX, Settings, load
 from tests.builders import a_caller, a_request
 from tests.notifier.channels.servers import a_service_account
+from tests.sns import TOPIC
 
 NOWHERE = {
     "DATABASE_URL": "postgresql://ada@127.0.0.1:1/nowhere",
@@ -167,6 +168,30 @@ def test_no_real_provider_is_told_which_worker_called(told: Told) -> None:
     assert options.ses.tag_worker
     assert options.fcm.tag_worker
     assert options.webpush.tag_requests
+
+
+async def _nothing(_: str) -> bytes:
+    return b""
+
+
+def test_events_of_ses_are_read_only_if_a_topic_may_bring_them(told: Told) -> None:
+    assert bootstrap.ses_events(told(), _nothing) is None
+    assert bootstrap.ses_events(told(SES_EVENTS_TOPICS=f"{TOPIC}, {TOPIC}2"), _nothing) is not None
+
+
+def test_a_topic_or_certificate_that_is_none_names_its_setting(told: Told, tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid, match="NOTIFIER_SES_EVENTS_TOPICS: 'ses' is no ARN"):
+        bootstrap.ses_events(told(SES_EVENTS_TOPICS="ses"), _nothing)
+    (wrong := tmp_path / "wrong.pem").write_text("no certificate")
+    for file in (wrong, tmp_path / "nowhere.pem"):
+        with pytest.raises(SettingsInvalid, match="NOTIFIER_SES_EVENTS_CERTIFICATE_FILE"):
+            bootstrap.ses_events(told(SES_EVENTS_TOPICS=TOPIC, SES_EVENTS_CERTIFICATE_FILE=str(file)), _nothing)
+
+
+def test_a_suppressed_address_is_hashed_with_the_secret_if_there_is_one(told: Told) -> None:
+    with_one = bootstrap.hashes(told(SECRET_KEY="0123456789abcdef0123456789abcdef"))
+    without = bootstrap.hashes(told(SECRET_KEY=""))
+    assert with_one.of(Channel.EMAIL, "ada@example.com") != without.of(Channel.EMAIL, "ada@example.com")
 
 
 def test_a_folder_without_templates_is_one_clear_line(told: Told) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
+from notifier.api.limits import SIGNED
 from notifier.domain.caller import Scope
 from tests.notifier.api.asks import a_key, a_payment, a_subscription, the_problem
 from tests.running import Running, eventually
@@ -48,6 +49,9 @@ MAY: dict[tuple[str, str], set[Scope]] = {
     ("DELETE", "/v1/recipients/{id}/devices/{token}"): {Scope.RECIPIENTS},
     ("PUT", "/v1/recipients/{id}/subscriptions"): {Scope.RECIPIENTS},
     ("DELETE", "/v1/recipients/{id}/subscriptions"): {Scope.RECIPIENTS},
+    ("GET", "/v1/suppressions/{channel}/{address}"): {Scope.RECIPIENTS, Scope.READ},
+    ("PUT", "/v1/suppressions/{channel}/{address}"): {Scope.RECIPIENTS},
+    ("DELETE", "/v1/suppressions/{channel}/{address}"): {Scope.RECIPIENTS},
     ("GET", "/v1/templates"): ANY,
     ("GET", "/v1/templates/{name}"): ANY,
 }
@@ -83,6 +87,7 @@ class Owned(NamedTuple):
         id = next((id for start, id in ids.items() if route.startswith(start)), str(self.recipient))
         route = route.replace("{recipient_id}", str(self.recipient))
         token = quote(self.token, safe="")
+        route = route.replace("{channel}", "push").replace("{address}", token)
         filled = route.replace("{id}", id).replace("{token}", token).replace("{name}", "payment-received")
         return filled + (f"?endpoint={quote(self.endpoint, safe='')}" if route.endswith("/subscriptions") else "")
 
@@ -92,14 +97,17 @@ async def _owned(running: Running) -> Owned:
     await running.call("PUT", "/v1/recipients/42", {"email": "ada@example.com"})
     await running.call("PUT", owned.path("/v1/recipients/{id}/devices/{token}"))
     await running.call("PUT", "/v1/recipients/42/subscriptions", a_subscription())
+    await running.call("PUT", owned.path("/v1/suppressions/{channel}/{address}"))
     sent = await running.post("/v1/notifications", a_payment(recipient={"id": 42}))
     planned = await running.post("/v1/campaigns", CAMPAIGN)
     return owned._replace(notification=sent.body["id"], campaign=planned.body["id"])
 
 
 async def _routes(running: Running) -> list[tuple[str, str]]:
+    """All that need a key."""
     paths = (await running.get("/openapi.json")).body["paths"]
-    return [(method.upper(), path) for path, item in paths.items() if path.startswith("/v1/") for method in item]
+    guarded = [path for path in paths if path.startswith("/v1/") and path not in SIGNED]
+    return [(method.upper(), path) for path in guarded for method in paths[path]]
 
 
 async def test_the_contract_names_every_route(whole_service: Running) -> None:
@@ -137,8 +145,9 @@ async def test_a_key_sends_only_in_the_priorities_of_its_scopes(running: Running
 
 def _with_ids(routes: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     shared = "/v1/templates/{name}"  # templates belong to all
-    own = ("PUT", "/v1/recipients/{id}")  # each service numbers its own: this makes one, as the test below says
-    return ((m, path) for m, path in routes if "{" in path and path != shared and (m, path) != own)
+    # Each service has its own: these make one, as the tests below say.
+    own = {("PUT", "/v1/recipients/{id}"), ("PUT", "/v1/suppressions/{channel}/{address}")}
+    return ((m, path) for m, path in routes if "{" in path and path != shared and (m, path) not in own)
 
 
 async def test_another_services_things_are_not_there(running: Running) -> None:
@@ -151,7 +160,7 @@ async def test_another_services_things_are_not_there(running: Running) -> None:
         assert answer.status == 404, (method, route, answer.body)
         assert "Ada" not in str(answer.body)
         asked += 1
-    assert asked == 18
+    assert asked == 20
     assert (await running.get("/v1/recipients/42")).body == before
     assert (await running.call("GET", "/v1/notifications", key=stranger)).body["items"] == []
     sent = await running.call("POST", "/v1/notifications", a_payment(recipient={"id": 42}), key=stranger)

@@ -20,7 +20,7 @@ from notifier.domain.notification import Channel, Lane, Mode, Priority
 from notifier.observe import logs
 from notifier.queues import Hint, Publisher, hints
 from notifier.store.database import Database
-from tests.builders import HINT_LIFE, URGENT_EMAIL, the_catalogue
+from tests.builders import HASHES, HINT_LIFE, URGENT_EMAIL, the_catalogue
 from tests.notifier.delivery.carrier import Carrier
 from tests.notifier.intake.broker import Broker
 from tests.notifier.intake.conftest import broker, publisher
@@ -82,7 +82,9 @@ class Bench:
             extra={"brand": "Acme"},
         )
         terms = Terms(lease=timedelta(seconds=lease), first_wait=dict.fromkeys(Priority, timedelta(seconds=first_wait)))
-        deliverer = Deliverer(database=database or self.database, sender=sender, terms=terms, rng=Random(7))
+        deliverer = Deliverer(
+            database=database or self.database, sender=sender, hashes=HASHES, terms=terms, rng=Random(7)
+        )
         self.opened.append(deliverer)
         return deliverer
 

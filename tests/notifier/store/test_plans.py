@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
@@ -11,8 +12,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from notifier.domain.notification import LANES
-from notifier.store import deliveries, notifications, timelines, waits
+from notifier.domain.notification import LANES, Channel
+from notifier.store import deliveries, notifications, provider_events, suppressions, timelines, waits
 from notifier.store.database import Connection, Database
 from tests.builders import LEASE, URGENT_EMAIL, sql
 
@@ -50,6 +51,11 @@ _CAMPAIGNS = """
       FROM generate_series(1, :rows / 10) AS n
 """
 
+_SUPPRESSIONS = """
+    INSERT INTO suppressions (service_id, channel, hash, reason)
+    SELECT n % 5, 'email', sha256(int8send(n)), 'bounced' FROM generate_series(1, CAST(:rows AS bigint)) AS n
+"""
+
 # Scans that this connection has not reported yet, of tables (from end to end) and of indexes.
 _SCANS = text("""
     SELECT c.relname, c.relkind, pg_stat_get_xact_numscans(c.oid) AS scans
@@ -61,12 +67,12 @@ _SCANS = text("""
 async def busy(store_url: str) -> AsyncIterator[Database]:
     """A database with ROWS notifications and as many deliveries; tests here change nothing in it."""
     database = Database(store_url)
-    await sql(database, "TRUNCATE notifications, deliveries, campaigns")
-    for statement in (_NOTIFICATIONS, _DELIVERIES, _CAMPAIGNS):
+    await sql(database, "TRUNCATE notifications, deliveries, campaigns, suppressions")
+    for statement in (_NOTIFICATIONS, _DELIVERIES, _CAMPAIGNS, _SUPPRESSIONS):
         await sql(database, statement, rows=ROWS)
-    await sql(database, "ANALYZE notifications, deliveries, campaigns")
+    await sql(database, "ANALYZE notifications, deliveries, campaigns, suppressions")
     yield database
-    await sql(database, "TRUNCATE notifications, deliveries, campaigns")
+    await sql(database, "TRUNCATE notifications, deliveries, campaigns, suppressions")
     await database.close()
 
 
@@ -147,4 +153,22 @@ async def test_the_deliveries_of_a_notification_are_found_by_it(busy: Database) 
 async def test_the_backlog_is_counted_in_the_index_of_due_rows(busy: Database) -> None:
     used, read = await scans(busy, lambda tx: waits.backlog(tx, "urgent", limit=1000))
     assert used == {"deliveries_due": TIMES}
+    assert not read
+
+
+async def test_the_suppression_list_is_looked_up_by_its_key_however_many_are_asked_for(busy: Database) -> None:
+    keys = [(n % 5, hashlib.sha256(n.to_bytes(8)).digest()) for n in range(1, 129)]
+
+    async def look(tx: Connection) -> None:
+        assert len(await suppressions.find(tx, Channel.EMAIL, keys)) == 128
+
+    used, read = await scans(busy, look)
+    assert used.keys() == {"suppressions_pkey"}
+    assert not read
+
+
+async def test_the_delivery_that_a_provider_tells_of_is_found_by_its_id(busy: Database) -> None:
+    (row,) = await sql(busy, "SELECT min(id) AS id FROM deliveries")
+    used, read = await scans(busy, lambda tx: provider_events.lock(tx, row["id"]))
+    assert used == {"deliveries_pkey": TIMES}
     assert not read

@@ -1,0 +1,47 @@
+"""/v1/providers: what providers report of messages. They have no key; what they bring is signed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from notifier.api import answers
+from notifier.api.houses import TheHouse
+from notifier.api.problems import problems as may
+from notifier.domain.errors import NotFound
+
+router = APIRouter(prefix="/v1/providers", tags=["providers"])
+
+_FORGED = may(403)
+_FORGED[403]["description"] = "Not what an allowed topic signed"
+_OFF = may(404)
+_OFF[404]["description"] = "No topic is allowed"
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": 'A message as Amazon SNS posts it (docs.aws.amazon.com/sns, "HTTP/HTTPS notification JSON").',
+        "content": {"text/plain": {"schema": {"type": "string"}}, "application/json": {"schema": {"type": "object"}}},
+    }
+}
+
+
+@router.post(
+    "/ses/events",
+    status_code=204,
+    responses=answers.GONE | may(400, 408, 413, 415, 429, 503) | _FORGED | _OFF,
+    openapi_extra=_BODY,
+)
+async def take_ses_event(request: Request, house: TheHouse) -> Response:
+    """Take what SES reports through SNS: taken, delivered, bounced, complained.
+
+    The message must be signed by SNS, come from a topic in `NOTIFIER_SES_EVENTS_TOPICS`, and be fresh. A
+    subscription to such a topic is confirmed. A permanent bounce and a complaint suppress the address.
+    """
+    if house.ses_events is None:
+        raise NotFound("No events are taken here: NOTIFIER_SES_EVENTS_TOPICS names no topic.")
+    event = await house.ses_events.read(await request.body(), now=datetime.now(UTC))
+    if event is not None:
+        await house.feedback.apply(event)
+    return Response(status_code=204)
