@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 import aiohttp
 import asyncpg
 import redis
+from prometheus_client.parser import text_string_to_metric_families
 from yarl import URL
 
 from notifier.embedded.child import Child
@@ -50,6 +52,23 @@ _TABLES = (
 )
 
 
+class Samples(Counter[tuple[str, tuple[tuple[str, str], ...]]]):
+    """Values by name and labels."""
+
+    def value(self, name: str, **labels: str) -> float:
+        """The sum of all samples of this name that have these labels."""
+        return sum(self.by(name, **labels).values())
+
+    def by(self, name: str, *wanted: str, **labels: str) -> dict[tuple[str, ...], float]:
+        """Sums of samples of this name that have these labels, by the values of the `wanted` ones."""
+        found: Counter[tuple[str, ...]] = Counter()
+        for (known, pairs), value in self.items():
+            has = dict(pairs)
+            if known == name and labels.items() <= has.items():
+                found[tuple(has[label] for label in wanted)] += value
+        return dict(found)
+
+
 @dataclass(frozen=True)
 class Answer:
     """An HTTP answer: `body` is the JSON, or the text if it is none; headers by name in any case."""
@@ -67,6 +86,7 @@ class Running:
         urls = stack.start_servers()
         self.database_url, self.redis_url = urls.database_url, urls.redis_url
         self.api_port, self.sandbox_port, self.smtp_port = free_port(), free_port(), free_port()
+        self.metrics_ports = {role: free_port() for role in ("api", *WORKING)}
         self.url = f"http://127.0.0.1:{self.api_port}"
         self.sandbox_url = f"http://127.0.0.1:{self.sandbox_port}"
         self.env = COMPRESSED | {
@@ -83,6 +103,8 @@ class Running:
             "NOTIFIER_VAPID_PRIVATE_KEY_FILE": str(stack.data_dir / "vapid.pem"),
             "NOTIFIER_WEBPUSH_ALLOWED_HOSTS": f"fcm.googleapis.com,{self.sandbox_url}",
             "NOTIFIER_PUBLIC_URL": self.url,
+            "NOTIFIER_METRICS_PORTS": ",".join(f"{role}={port}" for role, port in self.metrics_ports.items()),
+            "NOTIFIER_METRICS_DIR": str(stack.data_dir / "metrics"),
         }
         self.key = ""
         self.session: aiohttp.ClientSession | None = None
@@ -234,6 +256,20 @@ class Running:
         async with self.session.request(method, self.sandbox_url + path, json=body) as answer:
             assert answer.status < 300, f"{path}: {answer.status} {await answer.text()}"
             return await answer.json(content_type=None) if answer.content_type == "application/json" else None
+
+    async def metrics(self, *roles: str) -> Samples:
+        """What these roles (all, if none is named) show on /metrics, added up as a monitor would."""
+        found: Samples = Samples()
+        for role in roles or self.metrics_ports:
+            text = (await self.call("GET", "/metrics", url=f"http://127.0.0.1:{self.metrics_ports[role]}")).body
+            for family in text_string_to_metric_families(text):
+                for sample in family.samples:
+                    found[sample.name, tuple(sorted(sample.labels.items()))] += sample.value
+        return found
+
+    async def livez(self, role: str) -> Answer:
+        """What a role answers when it is asked whether it does its work."""
+        return await self.call("GET", "/livez", url=f"http://127.0.0.1:{self.metrics_ports[role]}")
 
     async def faults(self, *faults: Mapping[str, Any]) -> None:
         """Script the sandbox: these faults and no others."""

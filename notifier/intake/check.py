@@ -170,7 +170,13 @@ def check_sizes(
 
 
 def _delivery(
-    notification: NotificationRow, lane: Lane, request: Request, recipient: Recipient, rules: Rules, *, max_attempts: int
+    notification: NotificationRow,
+    lane: Lane,
+    request: Request,
+    recipient: Recipient,
+    rules: Rules,
+    *,
+    max_attempts: int,
 ) -> NewDelivery:
     now, expires_at, send_at = notification.created_at, notification.expires_at, notification.send_at
     reason, due_at = None, None

@@ -27,7 +27,9 @@ GIVEN = frozenset({"recipient", "brand", "lang", "unsubscribe_url", "now", "subj
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _VARIABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_KEYS = frozenset(["title", "description", "category", "priority", "expires_in", "channels", "locale", "retry", "variables"])
+_KEYS = frozenset(
+    ["title", "description", "category", "priority", "expires_in", "channels", "locale", "retry", "variables"]
+)
 _RETRY_KEYS = frozenset(["first_wait", "max_attempts"])
 _VARIABLE_KEYS = frozenset(["type", "required", "default", "example", "max_length", "description", "from"])
 LONGEST_LIFE = timedelta(days=30)
@@ -73,6 +75,11 @@ class Catalogue:
         hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(self.templates) or 'none'}."
         shown = name[:64].encode("ascii", "backslashreplace").decode()
         raise TemplateNotFound(f"There is no template {shown!r}. {hint}")
+
+    def category(self, name: str) -> str:
+        """The category of a template, for metrics; "none" for one that only a newer release has."""
+        template = self.templates.get(name)
+        return template.category if template else "none"
 
     def __iter__(self) -> Iterator[Template]:
         return iter(self.templates.values())
