@@ -261,7 +261,8 @@ def endpoint(settings: Settings, role: str, liveness: Liveness) -> exposition.En
 
 def redis_client(url: str) -> Redis:
     """A client that gives up soon; Redis is connected to when it is first asked."""
-    return Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, health_check_interval=10)
+    client: Redis = Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, health_check_interval=10)
+    return client
 
 
 def new_id(at: datetime) -> UUID:

@@ -12,7 +12,6 @@ import signal
 import socket
 import sys
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +51,7 @@ _TABLES = (
 )
 
 
-class Samples(Counter[tuple[str, tuple[tuple[str, str], ...]]]):
+class Samples(dict[tuple[str, tuple[tuple[str, str], ...]], float]):
     """Values by name and labels."""
 
     def value(self, name: str, **labels: str) -> float:
@@ -61,12 +60,17 @@ class Samples(Counter[tuple[str, tuple[tuple[str, str], ...]]]):
 
     def by(self, name: str, *wanted: str, **labels: str) -> dict[tuple[str, ...], float]:
         """Sums of samples of this name that have these labels, by the values of the `wanted` ones."""
-        found: Counter[tuple[str, ...]] = Counter()
+        found: dict[tuple[str, ...], float] = {}
         for (known, pairs), value in self.items():
             has = dict(pairs)
             if known == name and labels.items() <= has.items():
-                found[tuple(has[label] for label in wanted)] += value
-        return dict(found)
+                key = tuple(has[label] for label in wanted)
+                found[key] = found.get(key, 0.0) + value
+        return found
+
+    def since(self, before: Samples) -> Samples:
+        """What was added since then."""
+        return Samples({key: value - before.get(key, 0.0) for key, value in self.items()})
 
 
 @dataclass(frozen=True)
@@ -264,7 +268,8 @@ class Running:
             text = (await self.call("GET", "/metrics", url=f"http://127.0.0.1:{self.metrics_ports[role]}")).body
             for family in text_string_to_metric_families(text):
                 for sample in family.samples:
-                    found[sample.name, tuple(sorted(sample.labels.items()))] += sample.value
+                    key = sample.name, tuple(sorted(sample.labels.items()))
+                    found[key] = found.get(key, 0.0) + sample.value
         return found
 
     async def livez(self, role: str) -> Answer:

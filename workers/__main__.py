@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from notifier import bootstrap
 from notifier.domain.errors import NotifierError
@@ -38,7 +39,8 @@ def main(arguments: list[str]) -> int:
         # Nothing needs to be remembered between runs: a schedule file would only be one more thing to lose.
         with tempfile.TemporaryDirectory(prefix="notifier-beat-") as folder, watched(settings):
             schedule = str(Path(folder) / "schedule")
-            app.Beat(schedule=schedule, scheduler_cls=Scheduler, loglevel=settings.log_level, quiet=True).run()
+            scheduler: Any = Scheduler  # Celery takes the class itself as well as its name
+            app.Beat(schedule=schedule, scheduler_cls=scheduler, loglevel=settings.log_level, quiet=True).run()
         return 0
     pool = pools(settings)[role]
     worker = app.Worker(

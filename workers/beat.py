@@ -38,7 +38,7 @@ def watched(settings: Settings) -> Iterator[None]:
         yield
         return
     liveness = Liveness(limit=settings.liveness_limit, does="tick", broker_answers=lambda: broker_answers(app))
-    Scheduler.on_tick = liveness.sign  # type: ignore[assignment]
+    Scheduler.on_tick = liveness.sign
     loop = asyncio.new_event_loop()
     measuring = loop.create_task(_measure(settings))
 

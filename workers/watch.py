@@ -10,6 +10,8 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from billiard.pool import EX_RECYCLE
@@ -62,7 +64,12 @@ class Watch(bootsteps.StartStopStep):
         """Of other brokers than Redis no more is known than that the loop turns, and is connected."""
         connection = worker.consumer.connection
         if not isinstance(connection.transport, Redis):
-            hub.call_repeatedly(1.0, lambda: connection.connected and self.liveness.sign())
+
+            def turned() -> None:
+                if connection.connected:
+                    self.liveness.sign()
+
+            hub.call_repeatedly(1.0, turned)
 
 
 def add_to(app: Celery, settings: Settings) -> None:
@@ -108,10 +115,15 @@ def _tend(pool: Any, children: Children) -> None:
         # Celery makes its handlers anew whenever it has reconnected.
         make(hub)
         up, down = pool.on_process_up, pool.on_process_down
-        pool.on_process_up = lambda process: (up(process), born(process))
-        pool.on_process_down = lambda process: (down(process), gone(process))
+        pool.on_process_up = partial(_both, up, born)
+        pool.on_process_down = partial(_both, down, gone)
 
     pool._create_process_handlers = make_and_tend
+
+
+def _both(first: Callable[[Any], None], second: Callable[[Any], None], process: Any) -> None:
+    first(process)
+    second(process)
 
 
 # -- signals; in a child, but for `worker_shutting_down` --

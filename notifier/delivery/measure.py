@@ -27,6 +27,8 @@ from notifier.store.database import Database
 
 log = logs.get(__name__)
 
+Gauged = dict[tuple[str, ...], float]
+
 #: Never more than this share of the time is spent on reading: after a slow one (a huge backlog), the pause is longer.
 SHARE = 0.05
 #: A reading that takes longer is given up.
@@ -100,7 +102,7 @@ class Measurer:
 
     async def _lanes(self) -> bool:
         depths = await asyncio.to_thread(lambda: {lane: self._publisher.depth(lane) for lane in LANES})
-        hints = {(str(lane), "broker"): float(depth) for lane, depth in depths.items() if depth is not None}
+        hints: Gauged = {(str(lane), "broker"): float(depth) for lane, depth in depths.items() if depth is not None}
         try:
             found = {}
             for lane in LANES:
@@ -111,7 +113,7 @@ class Measurer:
             metrics.LANE_OLDEST.tell({})
             metrics.LANE_IN_FLIGHT.tell({})
             return False
-        rows = {(str(lane), "database"): float(it.waiting) for lane, it in found.items()}
+        rows: Gauged = {(str(lane), "database"): float(it.waiting) for lane, it in found.items()}
         metrics.LANE_DEPTH.tell(hints | rows)
         metrics.LANE_OLDEST.tell({(str(lane),): it.oldest.total_seconds() for lane, it in found.items()})
         metrics.LANE_IN_FLIGHT.tell({(str(lane),): float(it.in_flight) for lane, it in found.items()})

@@ -76,8 +76,7 @@ def resolve(
     if f"{PREFIX}VAPID_PRIVATE_KEY_FILE" not in values:
         defaults["VAPID_PRIVATE_KEY_FILE"] = str(vapid_key(home.path / "vapid.pem"))
     resolved = {f"{PREFIX}{name}": value for name, value in defaults.items()}
-    # One port for all processes would be the first one's alone: METRICS_PORTS are theirs.
-    return resolved | values | {f"{PREFIX}DATA_DIR": str(home.path), f"{PREFIX}METRICS_PORT": ""}
+    return resolved | values | {f"{PREFIX}DATA_DIR": str(home.path)}
 
 
 def vapid_key(path: Path) -> Path:

@@ -51,7 +51,8 @@ def prepare(role: str, *, port: int | None, keep_in: Path | None = None) -> None
     else:
         _folder = _take(keep_in, role)
     os.environ[VARIABLE] = str(_folder)
-    for pid in {int(pid) for file in _folder.iterdir() if (pid := file.stem.rpartition("_")[2]).isdecimal()}:
+    endings = {file.stem.rpartition("_")[2] for file in _folder.iterdir()}
+    for pid in {int(ending) for ending in endings if ending.isdecimal()}:
         if not _lives(pid):
             forget(pid)
             (_folder / f"alive_{pid}").unlink(missing_ok=True)

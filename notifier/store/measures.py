@@ -48,7 +48,7 @@ LANE = text(f"""
 """)  # noqa: S608  # the words are our own
 
 CAMPAIGNS = text(f"""
-    SELECT status, CASE WHEN status = 'running' THEN limited_by END AS limited_by, count(*) AS count
+    SELECT status, CASE WHEN status = 'running' THEN limited_by END AS limited_by, count(*) AS many
       FROM campaigns WHERE status IN {_OPEN} GROUP BY 1, 2
 """)  # noqa: S608  # the words are our own
 
@@ -105,9 +105,9 @@ async def campaigns(db: Connection) -> CampaignMeasure:
     """All campaigns that are not over."""
     by_status, by_limit = dict.fromkeys(_OPEN, 0), dict[str, int]()
     for row in await db.execute(CAMPAIGNS):
-        by_status[row.status] += row.count
+        by_status[row.status] += row.many
         if row.limited_by is not None:
-            by_limit[row.limited_by] = row.count
+            by_limit[row.limited_by] = row.many
     sums = (await db.execute(PROGRESS)).mappings().one()
     progress = {what: sum(int(sums[word]) for word in words) for what, words in _PROGRESS.items()}
     planned = int(sums["planned"])

@@ -129,7 +129,7 @@ CANCEL = text("""
     written AS (
         INSERT INTO delivery_events (delivery_id, status_from, status_to, reason, attempt)
         SELECT id, status_from, status_to, reason, attempt FROM done)
-    SELECT priority, channel, status_to AS status, reason, count(*) AS count,
+    SELECT priority, channel, status_to AS status, reason, count(*) AS many,
            (SELECT template FROM notifications WHERE id = :id) AS template
       FROM done GROUP BY priority, channel, status_to, reason
 """)
@@ -152,7 +152,7 @@ CANCEL_OF_CAMPAIGN = text(f"""
     written AS (
         INSERT INTO delivery_events (delivery_id, status_from, status_to, reason, attempt)
         SELECT id, status_from, status, reason, attempt FROM done ORDER BY id)
-    SELECT priority, channel, status, reason, count(*) AS count,
+    SELECT priority, channel, status, reason, count(*) AS many,
            (SELECT template FROM campaigns WHERE id = :id) AS template
       FROM done GROUP BY priority, channel, status, reason
 """)  # noqa: S608  # the words are our own
@@ -288,4 +288,4 @@ async def backlog(db: Connection, priority: str, *, limit: int) -> int:
 
 def _ending(row: Any) -> Ending:
     lane = Lane(Priority(row.priority), Channel(row.channel))
-    return Ending(lane, row.template, Status(row.status), row.reason, row.count)
+    return Ending(lane, row.template, Status(row.status), row.reason, row.many)
