@@ -154,7 +154,9 @@ class Running:
             command = [sys.executable, "-m", "workers", role]
             if role == "api":
                 command = [sys.executable, "-m", "notifier", "api", "--port", str(port or self.api_port)]
-            child = self.stack.spawn(name or role, command, env={**self.env, **(env or {})})
+            # The port for metrics is the usual one's: whoever is first after a kill would take it.
+            second = {"NOTIFIER_METRICS_PORTS": ""} if name else {}
+            child = self.stack.spawn(name or role, command, env={**self.env, **second, **(env or {})})
         if "api" in names:
             _wait_for_port(port or self.api_port)
         assert child is not None

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from notifier.domain.notification import LANES
-from notifier.store import deliveries, notifications, timelines, waits
+from notifier.store import deliveries, measures, notifications, timelines, waits
 from notifier.store.database import Connection, Database
 from tests.builders import LEASE, URGENT_EMAIL, sql
 
@@ -148,3 +148,9 @@ async def test_the_backlog_is_counted_in_the_index_of_due_rows(busy: Database) -
     used, read = await scans(busy, lambda tx: waits.backlog(tx, "urgent", limit=1000))
     assert used == {"deliveries_due": TIMES}
     assert not read
+
+
+async def test_a_lane_is_measured_in_the_index_of_due_rows(busy: Database) -> None:
+    used, read = await scans(busy, lambda tx: measures.lane(tx, URGENT_EMAIL, lease=LEASE))
+    assert used["deliveries_due"] == 3 * TIMES
+    assert "deliveries" not in read
