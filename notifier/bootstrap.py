@@ -10,13 +10,14 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from random import Random
 from uuid import UUID
 
 from celery import Celery
 from redis.asyncio import Redis
 
-from notifier import queues
+from notifier import __version__, queues
 from notifier.campaigns.audience import Audiences
 from notifier.campaigns.check import Checker
 from notifier.campaigns.check import Rules as CampaignRules
@@ -38,23 +39,27 @@ from notifier.channels.options import (
 from notifier.delivery.budget import HEADROOM, Account, Budget
 from notifier.delivery.deliver import Deliverer, Terms
 from notifier.delivery.feedback import Feedback
+from notifier.delivery.measure import Measurer
 from notifier.delivery.replay import Replayer
 from notifier.delivery.send import Providers, Sender, account_of
 from notifier.delivery.sweep import Sweeper
-from notifier.domain.errors import SettingsInvalid
+from notifier.domain.errors import ServerUnreachable, SettingsInvalid
 from notifier.domain.ids import uuid7
 from notifier.domain.notification import Channel, Mode, Priority
 from notifier.domain.suppression import Hashes
 from notifier.intake.accept import Intake
 from notifier.intake.backlog import Backlog
 from notifier.intake.check import Rules, check_sizes
-from notifier.observe import failpoint, logs
+from notifier.observe import exposition, failpoint, logs, metrics
+from notifier.observe.liveness import Liveness
 from notifier.settings import PREFIX, Settings, load
 from notifier.store.database import Database
 from notifier.store.source_options import load as load_sources
 from notifier.store.sources import Sources
 from notifier.templating import Catalogue
 from notifier.templating import load as load_templates
+
+log = logs.get(__name__)
 
 
 def prepare() -> Settings:
@@ -137,7 +142,14 @@ def reception(settings: Settings) -> Reception:
     audiences = Audiences(database=db, sources=found)
     checker = Checker(catalogue=templates, audiences=audiences, check_sizes=partial(check_sizes, extra=rules.extra))
     of_campaigns = campaign_rules(settings)
-    campaigns = Campaigns(database=db, checker=checker, audiences=audiences, rules=of_campaigns, new_id=new_id)
+    campaigns = Campaigns(
+        database=db,
+        checker=checker,
+        audiences=audiences,
+        rules=of_campaigns,
+        new_id=new_id,
+        category=templates.category,
+    )
     estimator = Estimator(database=db, checker=checker, audiences=audiences, rules=of_campaigns)
     replayer = Replayer(database=db, max_attempts=settings.max_attempts)
     fetcher = sns.Fetcher()
@@ -151,7 +163,7 @@ def reception(settings: Settings) -> Reception:
         campaigns,
         estimator,
         replayer,
-        Feedback(database=db, hashes=hashes(settings)),
+        Feedback(database=db, hashes=hashes(settings), category=templates.category),
         fetcher,
         ses_events(settings, fetcher),
     )
@@ -213,6 +225,7 @@ def workshop(settings: Settings, app: Celery, *, pool: str) -> Workshop:
         sweeper=Sweeper(
             database=db,
             publisher=publisher,
+            category=templates.category,
             flow=sender.flow,
             hint_life=hint_life(settings),
             first_wait=first_wait,
@@ -247,6 +260,55 @@ def ses_events(settings: Settings, fetch: sns.Fetch) -> SesEvents | None:
         return SesEvents(sns.Sns(settings.ses_events_topics, fetch=fetch, certificate=certificate))
     except ValueError as error:
         raise SettingsInvalid(f"{PREFIX}SES_EVENTS_TOPICS: {error}") from None
+
+
+def measurer(settings: Settings, app: Celery) -> Measurer:
+    """What beat measures with; must be called on its event loop."""
+    broker = settings.broker.replace("redis+socket://", "unix://", 1)
+    return Measurer(
+        database=database(settings, application="measure"),
+        publisher=queues.Publisher(app, life=hint_life(settings)),
+        budget=budgets(settings, providers(settings)),
+        redis=redis_client(broker) if broker.startswith(("redis://", "rediss://", "unix://")) else None,
+        lease=timedelta(seconds=settings.lease),
+        every=timedelta(seconds=settings.measure_every),
+        disk=exposition.folder() or Path.cwd(),
+    )
+
+
+def check_metrics_port(settings: Settings) -> None:
+    """ServerUnreachable if this process cannot have the port that it alone was given."""
+    if settings.metrics_port:
+        try:
+            exposition.Endpoint.check(settings.metrics_host, settings.metrics_port)
+        except OSError as error:
+            raise ServerUnreachable(
+                f"{PREFIX}METRICS_PORT: cannot listen on {settings.metrics_host}:{settings.metrics_port} "
+                f"({error.strerror}). Choose another, 0 for a free one, or unset it for no metrics."
+            ) from None
+
+
+def endpoint(settings: Settings, role: str, liveness: Liveness) -> exposition.Endpoint | None:
+    """Show the metrics and the liveness of this process, if they were asked for. Not before the pool has forked."""
+    port = settings.metrics_port_of(role)
+    if port is None:
+        return None
+    metrics.BUILD_INFO.tell({(__version__,): 1.0})
+    try:
+        shown = exposition.Endpoint(settings.metrics_host, port, livez=liveness.verdict)
+    except OSError as error:
+        # Deliveries go on without: a second process of a role that has one port on this machine, say.
+        log.error("metrics_port_taken", port=port, error=str(error.strerror))
+        shown = exposition.Endpoint(settings.metrics_host, 0, livez=liveness.verdict)
+    liveness.watch()
+    log.info("metrics_shown", pool=role, host=settings.metrics_host, port=shown.port)
+    return shown
+
+
+def redis_client(url: str) -> Redis:
+    """A client that gives up soon; Redis is connected to when it is first asked."""
+    client: Redis = Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, health_check_interval=10)
+    return client
 
 
 def new_id(at: datetime) -> UUID:
@@ -304,7 +366,7 @@ def budgets(settings: Settings, carriers: Providers) -> Budget:
     url = settings.redis_url.get_secret_value().replace("redis+socket://", "unix://", 1)
     live = [provider for (mode, _), some in carriers.items() if mode is Mode.LIVE for provider in some]
     return Budget(
-        redis=Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, health_check_interval=10),
+        redis=redis_client(url),
         accounts={
             account_of(provider): Account(
                 account_of(provider),

@@ -40,11 +40,14 @@ def _pairs(value: object) -> object:
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Ports = Annotated[dict[str, Annotated[int, Field(ge=0, le=65_535)]], NoDecode, BeforeValidator(_pairs)]
 Rates = Annotated[dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]], NoDecode, BeforeValidator(_pairs)]
 
 EMAIL_PROVIDERS = {"ses", "smtp", "sandbox"}
 PUSH_PROVIDERS = {"fcm", "sandbox"}
 DESKTOP_PROVIDERS = {"webpush", "sandbox"}
+#: The service's own processes: what shows metrics on a port of its own.
+ROLES = ("api", "urgent", "bulk", "control", "beat")
 #: Seconds. No wait that is set here is longer; what is (infinity, a slip of the finger) overflows somewhere.
 DAY = 86_400
 BROKERS = ("redis://", "rediss://", "unix://", "redis+socket://", "sentinel://", "amqp://", "amqps://", "sqs://")
@@ -258,6 +261,42 @@ class Settings(BaseSettings):
     )
     currency: str = Field("USD", pattern="^[A-Z]{3}$", description="Of the prices, ISO 4217.", examples=["EUR"])
 
+    # -- monitoring --
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65_535,
+        description="Port on which this process shows /metrics and /livez; 0 takes a free one, unset shows nothing.",
+        examples=["9100"],
+    )
+    metrics_ports: Ports = Field(
+        {},
+        description="The same for several processes on one machine, by role. METRICS_PORT wins.",
+        examples=["api=9100,urgent=9101,bulk=9102,control=9103,beat=9104"],
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", description="Where that port listens; in a container, 0.0.0.0.", examples=["10.0.0.7"]
+    )
+    metrics_dir: Path | None = Field(
+        None,
+        description="Keeps the counters, so that they survive a kill -9; unset, they begin anew with each process.",
+        examples=["/var/lib/notifier/metrics"],
+    )
+    measure_every: float = Field(
+        5,
+        gt=0,
+        le=DAY,
+        description="Seconds between two looks of beat at lanes, campaigns and servers.",
+        examples=["5"],
+    )
+    liveness_limit: float = Field(
+        60,
+        gt=0,
+        le=DAY,
+        description="Seconds without a turn of its loop, or a look into its queues, after which a process hangs.",
+        examples=["60"],
+    )
+
     # -- the house --
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.", examples=["INFO"])
     log_format: str = Field("json", description="json, or text for people.", examples=["json"])
@@ -286,6 +325,13 @@ class Settings(BaseSettings):
         if wrong := [name for name in rates if name not in known]:
             raise ValueError(f"unknown provider {wrong[0]!r}; known are {', '.join(sorted(known))}")
         return rates
+
+    @field_validator("metrics_ports")
+    @classmethod
+    def _ports_of_roles(cls, ports: dict[str, int]) -> dict[str, int]:
+        if wrong := [name for name in ports if name not in ROLES]:
+            raise ValueError(f"unknown role {wrong[0]!r}; known are {', '.join(ROLES)}")
+        return ports
 
     @field_validator("log_level")
     @classmethod
@@ -348,6 +394,10 @@ class Settings(BaseSettings):
     @property
     def broker(self) -> str:
         return (self.broker_url or self.redis_url).get_secret_value()
+
+    def metrics_port_of(self, role: str) -> int | None:
+        """Where a process of this role shows its metrics; None if it shows none."""
+        return self.metrics_ports.get(role) if self.metrics_port is None else self.metrics_port
 
     @classmethod
     def settings_customise_sources(

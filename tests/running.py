@@ -20,6 +20,7 @@ from typing import Any
 import aiohttp
 import asyncpg
 import redis
+from prometheus_client.parser import text_string_to_metric_families
 from yarl import URL
 
 from notifier.embedded.child import Child
@@ -50,6 +51,28 @@ _TABLES = (
 )
 
 
+class Samples(dict[tuple[str, tuple[tuple[str, str], ...]], float]):
+    """Values by name and labels."""
+
+    def value(self, name: str, **labels: str) -> float:
+        """The sum of all samples of this name that have these labels."""
+        return sum(self.by(name, **labels).values())
+
+    def by(self, name: str, *wanted: str, **labels: str) -> dict[tuple[str, ...], float]:
+        """Sums of samples of this name that have these labels, by the values of the `wanted` ones."""
+        found: dict[tuple[str, ...], float] = {}
+        for (known, pairs), value in self.items():
+            has = dict(pairs)
+            if known == name and labels.items() <= has.items():
+                key = tuple(has[label] for label in wanted)
+                found[key] = found.get(key, 0.0) + value
+        return found
+
+    def since(self, before: Samples) -> Samples:
+        """What was added since then."""
+        return Samples({key: value - before.get(key, 0.0) for key, value in self.items()})
+
+
 @dataclass(frozen=True)
 class Answer:
     """An HTTP answer: `body` is the JSON, or the text if it is none; headers by name in any case."""
@@ -67,6 +90,7 @@ class Running:
         urls = stack.start_servers()
         self.database_url, self.redis_url = urls.database_url, urls.redis_url
         self.api_port, self.sandbox_port, self.smtp_port = free_port(), free_port(), free_port()
+        self.metrics_ports = {role: free_port() for role in ("api", *WORKING)}
         self.url = f"http://127.0.0.1:{self.api_port}"
         self.sandbox_url = f"http://127.0.0.1:{self.sandbox_port}"
         self.env = COMPRESSED | {
@@ -83,6 +107,8 @@ class Running:
             "NOTIFIER_VAPID_PRIVATE_KEY_FILE": str(stack.data_dir / "vapid.pem"),
             "NOTIFIER_WEBPUSH_ALLOWED_HOSTS": f"fcm.googleapis.com,{self.sandbox_url}",
             "NOTIFIER_PUBLIC_URL": self.url,
+            "NOTIFIER_METRICS_PORTS": ",".join(f"{role}={port}" for role, port in self.metrics_ports.items()),
+            "NOTIFIER_METRICS_DIR": str(stack.data_dir / "metrics"),
         }
         self.key = ""
         self.session: aiohttp.ClientSession | None = None
@@ -133,7 +159,9 @@ class Running:
             command = [sys.executable, "-m", module, role]
             if role == "api":
                 command = [sys.executable, "-m", "notifier", "api", "--port", str(port or self.api_port)]
-            child = self.stack.spawn(name or role, command, env={**self.env, **(env or {})})
+            # The port for metrics is the usual one's: whoever is first after a kill would take it.
+            second = {"NOTIFIER_METRICS_PORTS": ""} if name else {}
+            child = self.stack.spawn(name or role, command, env={**self.env, **second, **(env or {})})
         if "api" in names:
             _wait_for_port(port or self.api_port)
         assert child is not None
@@ -239,6 +267,21 @@ class Running:
         async with self.session.request(method, self.sandbox_url + path, json=body) as answer:
             assert answer.status < 300, f"{path}: {answer.status} {await answer.text()}"
             return await answer.json(content_type=None) if answer.content_type == "application/json" else None
+
+    async def metrics(self, *roles: str) -> Samples:
+        """What these roles (all, if none is named) show on /metrics, added up as a monitor would."""
+        found: Samples = Samples()
+        for role in roles or self.metrics_ports:
+            text = (await self.call("GET", "/metrics", url=f"http://127.0.0.1:{self.metrics_ports[role]}")).body
+            for family in text_string_to_metric_families(text):
+                for sample in family.samples:
+                    key = sample.name, tuple(sorted(sample.labels.items()))
+                    found[key] = found.get(key, 0.0) + sample.value
+        return found
+
+    async def livez(self, role: str) -> Answer:
+        """What a role answers when it is asked whether it does its work."""
+        return await self.call("GET", "/livez", url=f"http://127.0.0.1:{self.metrics_ports[role]}")
 
     async def faults(self, *faults: Mapping[str, Any]) -> None:
         """Script the sandbox: these faults and no others."""

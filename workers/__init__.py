@@ -4,3 +4,17 @@
 clock; `celery -A workers.app worker -Q …` works as well. A message is only a hint: a task that is
 lost, repeated or late changes no outcome, and no delay or retry ever lives in the broker.
 """
+
+import sys
+from contextlib import suppress
+
+from notifier.domain.errors import SettingsInvalid
+from notifier.observe import exposition
+from notifier.settings import ROLES, load
+
+#: What this process is, for its metrics; `worker` if Celery's own command has started it.
+ROLE = next((word for word in sys.argv[1:] if word in ROLES), "worker")
+
+# Here, since prometheus_client must not have been imported yet. (Wrong settings are said by whoever needs them next.)
+with suppress(SettingsInvalid):
+    exposition.prepare(ROLE, port=load().metrics_port_of(ROLE), keep_in=load().metrics_dir)

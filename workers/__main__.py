@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from notifier import bootstrap
 from notifier.domain.errors import NotifierError
@@ -22,6 +23,7 @@ def main(arguments: list[str]) -> int:
         settings = bootstrap.prepare()
         bootstrap.catalogue(settings)  # every child would fail on them one by one, and be started again for ever
         bootstrap.providers(settings)
+        bootstrap.check_metrics_port(settings)
     except NotifierError as error:
         print(f"notifier: {error.detail}", file=sys.stderr)  # noqa: T201
         return 1
@@ -32,9 +34,13 @@ def main(arguments: list[str]) -> int:
     from workers.pools import pools
 
     if role == "beat":
+        from workers.beat import Scheduler, watched
+
         # Nothing needs to be remembered between runs: a schedule file would only be one more thing to lose.
-        with tempfile.TemporaryDirectory(prefix="notifier-beat-") as folder:
-            app.Beat(schedule=str(Path(folder) / "schedule"), loglevel=settings.log_level, quiet=True).run()
+        with tempfile.TemporaryDirectory(prefix="notifier-beat-") as folder, watched(settings):
+            schedule = str(Path(folder) / "schedule")
+            scheduler: Any = Scheduler  # Celery takes the class itself as well as its name
+            app.Beat(schedule=schedule, scheduler_cls=scheduler, loglevel=settings.log_level, quiet=True).run()
         return 0
     pool = pools(settings)[role]
     worker = app.Worker(

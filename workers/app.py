@@ -12,7 +12,7 @@ from celery import signals
 from notifier import bootstrap
 from notifier.queues import celery_app
 from notifier.settings import load
-from workers import broker
+from workers import broker, watch
 from workers.schedule import schedule
 
 broker.mend()
@@ -44,6 +44,9 @@ app = celery_app(
     beat_schedule=schedule(settings),
     beat_max_loop_interval=min(1.0, settings.sweep_every),
 )
+
+
+watch.add_to(app, settings)
 
 
 @signals.setup_logging.connect

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from queue import Empty
 from typing import Any
 
 from kombu.transport import redis, virtual
@@ -34,6 +36,9 @@ class QoS(redis.QoS):
             raise
 
 
+#: What to do when Redis has answered a BRPOP, with a message or without: a sign that queues are read.
+on_poll: Callable[[], None] = lambda: None  # noqa: E731
+
 _read_one: Any = redis.Channel._brpop_read  # type: ignore[attr-defined]  # the stubs leave it out
 
 
@@ -44,12 +49,17 @@ def _read_one_or_drop_it(channel: redis.Channel, **options: Any) -> Any:
     write ten stray strings to a queue stopped ten workers. BRPOP has taken the string out already.
     """
     try:
-        return _read_one(channel, **options)
+        read = _read_one(channel, **options)
+    except Empty:
+        on_poll()
+        raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         # No JSON, no UTF-8, no envelope of Celery's, or brackets in brackets until Python's stack ends.
         metrics.HINTS_LOST.labels("unreadable").inc()
         log.warning("message_unreadable", error=type(error).__name__)
-        return True
+        read = True
+    on_poll()
+    return read
 
 
 def mend() -> None:

@@ -18,13 +18,17 @@ from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 
 from notifier import bootstrap
-from notifier.observe import logs, metrics
+from notifier.observe import exposition, logs, metrics
+from notifier.observe.liveness import Sign
 from notifier.queues import Hint, HintNotUnderstood
 from notifier.settings import Settings
 
 log = logs.get(__name__)
 
 T = TypeVar("T")
+
+#: How often a process shows its parent that its loop turns.
+_SIGN_SECONDS = 1.0
 
 
 class House:
@@ -38,6 +42,8 @@ class House:
         #: When this process last ended each of its rounds, by `time.monotonic`.
         self.rounds: dict[str, float] = {}
         self.workshop = self.run(_opened(settings, app))
+        if (folder := exposition.folder()) is not None:
+            asyncio.run_coroutine_threadsafe(_sign(Sign(folder)), self._loop)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` on the loop and wait for its result."""
@@ -106,3 +112,10 @@ def admit(message: dict[str, Any]) -> None:
 
 async def _opened(settings: Settings, app: Celery) -> bootstrap.Workshop:
     return bootstrap.workshop(settings, app, pool="worker")
+
+
+async def _sign(sign: Sign) -> None:
+    """Show the parent, for as long as this process lives, that its loop turns."""
+    while True:
+        sign.give()
+        await asyncio.sleep(_SIGN_SECONDS)

@@ -26,6 +26,7 @@ from notifier.api.addresses import AddressCheck
 from notifier.api.auth import Keys
 from notifier.api.houses import House
 from notifier.api.limits import Gate, Rates
+from notifier.api.watch import Timed, watched
 from notifier.settings import Settings
 
 DESCRIPTION = """
@@ -41,7 +42,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with watched(settings):
+            yield
         await reception.close()
 
     app = FastAPI(
@@ -75,6 +77,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         rates=Rates(per_second=settings.key_rate_per_second, burst=settings.key_rate_burst),
         body_limit=lambda path: settings.max_batch_body_bytes if path.endswith("/batch") else settings.max_body_bytes,
     )
+    app.add_middleware(Timed, routes=app.routes)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
 

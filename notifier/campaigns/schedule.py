@@ -22,6 +22,7 @@ from notifier.domain.caller import Caller
 from notifier.domain.campaign import FOLLOWS, OVER, Campaign, Plan
 from notifier.domain.campaign import CampaignStatus as Status
 from notifier.domain.errors import WrongState
+from notifier.observe import metrics
 from notifier.store import campaigns, database, notifications, waits
 from notifier.store.database import Connection, Database
 from notifier.store.notifications import IdempotencyRow
@@ -46,12 +47,14 @@ class Campaigns:
         audiences: Audiences,
         rules: Rules,
         new_id: Callable[[datetime], UUID],
+        category: Callable[[str], str],
     ) -> None:
         self._database = database
         self._audiences = audiences
         self._checker = checker
         self._rules = rules
         self._new_id = new_id
+        self._category = category
 
     async def create(self, caller: Caller, ask: CampaignAsk, key: Idempotency | None) -> Answer:
         """Accept a campaign, or raise a NotifierError that says what is wrong with it; then there is none."""
@@ -165,8 +168,11 @@ class Campaigns:
                 await waits.release(tx, Lanes.of(campaign))
         while True:
             async with self._database.transaction() as tx:
-                if await waits.cancel_of_campaign(tx, Lanes.of(campaign), limit=BATCH) < BATCH:
-                    break
+                cancelled = await waits.cancel_of_campaign(tx, Lanes.of(campaign), limit=BATCH)
+            for end in cancelled:
+                metrics.outcome(str(end.lane), None, self._category(end.template), end.status, end.reason, end.count)
+            if sum(end.count for end in cancelled) < BATCH:
+                break
         return await read.find(self._database, service_id, id)
 
     async def change(self, service_id: int, id: UUID, changes: Mapping[str, Any]) -> dict[str, Any]:

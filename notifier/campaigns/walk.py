@@ -196,11 +196,19 @@ class Walker:
         return await self._chunk(tx, campaign, look, found if isinstance(found, Page) else None, now)
 
     def _hint(self, campaign: Campaign, born: Born) -> None:
+        """What follows the commit: the chunk is counted, and what is ready in it is hinted."""
+        category, priority = self._catalogue.category(campaign.plan.template), campaign.plan.priority
         ready = []
         for channel, ids in born.ready.items():
-            lane = Lane(campaign.plan.priority, channel)
+            lane = Lane(priority, channel)
             ready += [(id, lane) for id in ids]
-            metrics.ACCEPTED.labels(str(lane)).inc(len(ids))
+            metrics.ACCEPTED.labels(str(lane), category).inc(len(ids))
+        for (channel, reason), count in born.refused.items():
+            lane = Lane(priority, channel)
+            metrics.ACCEPTED.labels(str(lane), category).inc(count)
+            metrics.outcome(str(lane), None, category, "suppressed", reason, count)
+        metrics.CHUNKS.inc()
+        metrics.PLANNED.inc(born.planned)
         self._publisher.publish(hints(ready, by="walk"))
 
     # -- before the first chunk --
@@ -313,7 +321,6 @@ class Walker:
                 tx, campaign, now, position=position, walked_at=now if is_end else None, source_failures=0
             )
         await chunks.add(tx, campaign, Chunk(campaign.position, position), recipients=recipients, born=born)
-        metrics.CHUNKS.inc()
         deliveries = born.planned - born.suppressed
         following = plan.pace.next_at(campaign.slot, now, deliveries=deliveries, rate=look.rate)
         step = await self._save(

@@ -65,10 +65,15 @@ def api(
 ) -> None:
     """Serve the HTTP API."""
     use(data_dir)
+    from notifier.observe import exposition
+
+    # Before anything of ours is imported that counts.
+    exposition.prepare("api", port=load().metrics_port_of("api"), keep_in=load().metrics_dir)
     from notifier import bootstrap
 
     settings = bootstrap.prepare()
     bootstrap.catalogue(settings)
+    bootstrap.check_metrics_port(settings)
     asyncio.run(_check_database(settings))
     listener = _listen(host, port)
 

@@ -109,6 +109,17 @@ if operation == 'look' then
   return {0, whole(soonest)}
 end
 
+-- state LIMIT…: of each account, calls a second in thousandths (-1: any number), and whether its breaker is open.
+if operation == 'state' then
+  local states = {}
+  for i, key in ipairs(KEYS) do
+    local account = read(key)
+    local rate = rate_of(account, tonumber(ARGV[1 + i]))
+    states[i] = {rate == 0 and -1 or whole(rate * 1000), account.open_until > 0 and 1 or 0}
+  end
+  return states
+end
+
 local key = KEYS[1]
 local account = read(key)
 
@@ -137,20 +148,20 @@ if operation == 'throttled' then
   return rest
 end
 
--- failed THRESHOLD COOL LONGEST: answers for how long nobody asks it any more; 0 while the breaker is closed.
+-- failed THRESHOLD COOL LONGEST: {for how long nobody asks it any more (0 while the breaker is closed), has it just opened}.
 if operation == 'failed' then
-  local fails, cool = account.fails + 1, account.cool
-  if account.open_until > now then return whole(account.open_until - now) end
+  local fails, cool, opens = account.fails + 1, account.cool, 0
+  if account.open_until > now then return {whole(account.open_until - now), 0} end
   if account.open_until > 0 then  -- the probe has failed
     cool = math.min(cool * 2, tonumber(ARGV[4]))
   elseif fails >= tonumber(ARGV[2]) then
-    cool = tonumber(ARGV[3])
+    cool, opens = tonumber(ARGV[3]), 1
   else
     write(key, 'fails', fails)
-    return 0
+    return {0, 0}
   end
   write(key, 'fails', fails, 'cool', whole(cool), 'open_until', whole(now + cool), 'probe_until', 0)
-  return whole(cool)
+  return {whole(cool), opens}
 end
 
 -- succeeded: it answers, so the breaker is closed.

@@ -105,6 +105,14 @@ class Flow:
     wait: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """How an account stands: calls a second it may have now (None: any number), and whether its breaker is open."""
+
+    rate: float | None
+    is_open: bool
+
+
 @dataclass
 class Budget:
     """The budgets of all accounts, as one process sees them. Accounts are named in order of preference."""
@@ -167,16 +175,29 @@ class Budget:
                 await self._run("throttled", [name], _micro(wait if rest is None else rest), self.accounts[name].limit)
             case Unknown() | Transient(is_outage=True):
                 self._failing.add(name)
-                open_for = await self._run("failed", [name], THRESHOLD, _micro(COOL), _micro(LONGEST_COOL))
-                if open_for and int(open_for):
-                    metrics.BREAKER.labels(name).inc()
-                    return timedelta(microseconds=int(open_for))
+                answer = await self._run("failed", [name], THRESHOLD, _micro(COOL), _micro(LONGEST_COOL))
+                open_for, has_opened = (int(value) for value in answer or (0, 0))
+                metrics.BREAKER_OPENED.labels(name).inc(has_opened)
+                if open_for:
+                    return timedelta(microseconds=open_for)
             case Transient():
                 pass
             case _ if name in self._failing:
                 self._failing.discard(name)
                 await self._run("succeeded", [name])
         return None
+
+    async def states(self) -> dict[str, State] | None:
+        """How each account stands, for those who watch; None while Redis does not tell."""
+        names = list(self.accounts)
+        answer = await self._run("state", names, *(self.accounts[name].limit for name in names)) if names else []
+        if answer is None:
+            return None
+        pairs = [(int(rate), bool(int(is_open))) for rate, is_open in answer]
+        return {
+            name: State(None if rate < 0 else rate / 1000, is_open)
+            for name, (rate, is_open) in zip(names, pairs, strict=True)
+        }
 
     async def close(self) -> None:
         """Give the connections back."""

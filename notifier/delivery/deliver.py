@@ -24,7 +24,7 @@ from notifier.domain import delivery as rules
 from notifier.domain.delivery import Status, Step
 from notifier.domain.errors import Unavailable
 from notifier.domain.notification import LANES, Priority
-from notifier.domain.outcome import Throttled, Transient, Unknown
+from notifier.domain.outcome import Sent, Throttled, Transient, Unknown
 from notifier.domain.recipient import Device, Recipient, Subscription, Target
 from notifier.domain.suppression import Hashes
 from notifier.observe import failpoint, logs, metrics
@@ -216,10 +216,11 @@ class Deliverer:
             wanted = [(claim.service_id, claim.recipient_id) for claim in claims if claim.recipient_id is not None]
             people = await recipients.load(tx, wanted) if wanted else {}
         metrics.CLAIMS.labels(str(hint.lane)).inc(len(claims))
+        metrics.CLAIMS_EMPTY.labels(str(hint.lane)).inc(len(ids) - len(claims))
+        waited = metrics.QUEUE_WAIT.labels(str(hint.lane))
         for claim in claims:
-            metrics.QUEUE_WAIT.labels(str(hint.lane)).observe(
-                max(0.0, (claim.claimed_at - claim.created_at).total_seconds())
-            )
+            if claim.fence == 1:
+                waited.observe(max(0.0, (claim.claimed_at - claim.ready_at).total_seconds()))
 
         def now() -> datetime:
             # Reckoned from before the statement was sent, so that it runs ahead of the database's clock, if
@@ -263,6 +264,7 @@ class Deliverer:
                 slots.give()
 
     async def _finish(self, hint: Hint, claim: Claim, attempt: Attempt, now: Callable[[], datetime]) -> None:
+        ended_at = now()
         if attempt.outcome == EXPIRED and not attempt.sent:
             # If it is not expired but no longer ours, the fence lets nothing of this be written.
             step = Step(Status.EXPIRED, EXPIRED.reason, counts=False)
@@ -275,7 +277,7 @@ class Deliverer:
             step = rules.after_attempt(
                 outcome,
                 claim.standing,
-                now=now(),
+                now=ended_at,
                 rng=self._rng,
                 first_wait=self._sender.first_wait(claim) or self._terms.first_wait[hint.lane.priority],
                 sent_to_some=bool(attempt.sent),
@@ -308,10 +310,19 @@ class Deliverer:
             log.exception("result_not_recorded", delivery_id=claim.id, status=step.status)
             return
         if written:
-            metrics.OUTCOMES.labels(str(hint.lane), attempt.provider or "none", step.status).inc()
+            self._count(str(hint.lane), claim, attempt, step, ended_at)
         else:
             metrics.STALE.labels(str(hint.lane)).inc()
             log.warning("stale_result", delivery_id=claim.id, attempt=claim.attempt, status=step.status)
+
+    def _count(self, lane: str, claim: Claim, attempt: Attempt, step: Step, ended_at: datetime) -> None:
+        metrics.outcome(lane, attempt.provider, self._sender.category(claim), step.status, step.reason)
+        if step.status is not Status.SENT:
+            return
+        metrics.ATTEMPTS.labels(lane).observe(claim.attempt)
+        # A dead letter that is sent again says nothing of how fast we are: a person took that long.
+        if isinstance(attempt.outcome, Sent) and not claim.is_replay:
+            metrics.END_TO_END.labels(lane).observe(max(0.0, (ended_at - claim.ready_at).total_seconds()))
 
     async def _record(self, results: Sequence[Result]) -> Sequence[bool | Exception]:
         """Write results together, or one by one if that fails (a deadlock, a poisonous one): none fails another."""

@@ -7,6 +7,9 @@ it changes is `domain.feedback.path`, and once that is done it changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+from notifier.domain.delivery import Status
 from notifier.domain.feedback import ProviderEvent, is_about, path
 from notifier.domain.suppression import Hashes
 from notifier.observe import logs, metrics
@@ -20,9 +23,10 @@ log = logs.get(__name__)
 class Feedback:
     """Applies reports, one to a transaction."""
 
-    def __init__(self, *, database: Database, hashes: Hashes) -> None:
+    def __init__(self, *, database: Database, hashes: Hashes, category: Callable[[str], str]) -> None:
         self._database = database
         self._hashes = hashes
+        self._category = category
 
     async def apply(self, event: ProviderEvent) -> None:
         """Write down what `event` changes: the delivery's state, its campaign's numbers, the suppression list.
@@ -35,19 +39,24 @@ class Feedback:
             is_ours = row is not None and is_about(
                 event, channel=row.channel, attempt=row.attempt, message_id=row.provider_message_id
             )
-            effect = await self._apply(tx, row, event) if row is not None and is_ours else "not_ours"
+            steps = await self._apply(tx, row, event) if row is not None and is_ours else None
+        effect = "unmatched" if steps is None else "applied" if steps else "repeated"
         metrics.PROVIDER_EVENTS.labels(event.provider, event.status, effect).inc()
-        if effect == "not_ours":
+        if row is not None and steps:
+            lane, category = f"{row.priority}.{row.channel}", self._category(row.template)
+            for status in steps:
+                metrics.outcome(lane, event.provider, category, status, _reason(event))
+        if steps is None:
             log.warning("event_not_ours", delivery_id=event.delivery_id, provider=event.provider, code=event.code)
 
-    async def _apply(self, tx: Connection, row: Reported, event: ProviderEvent) -> str:
-        """What came of it, in a word. Also a delivery that is over has an address to write to no more."""
+    async def _apply(self, tx: Connection, row: Reported, event: ProviderEvent) -> Sequence[Status]:
+        """The states that it led to. Also a delivery that is over has an address to write to no more."""
         if event.suppresses and event.addresses:
             hashes = [self._hashes.of(event.channel, address) for address in event.addresses]
             await suppressions.add(tx, row.service_id, event.channel, hashes, reason=event.suppresses)
         steps = path(row.status, event.status)
         if not steps:
-            return "no_change"
+            return ()
         detail = {
             "provider": event.provider,
             "provider_message_id": event.message_id,
@@ -59,9 +68,13 @@ class Feedback:
             tx,
             row,
             steps,
-            reason=f"{event.provider}:{event.code}",
+            reason=_reason(event),
             provider=event.provider,
             message_id=event.message_id,
             detail={name: value for name, value in detail.items() if value is not None},
         )
-        return "applied"
+        return steps
+
+
+def _reason(event: ProviderEvent) -> str:
+    return f"{event.provider}:{event.code}"

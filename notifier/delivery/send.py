@@ -107,6 +107,10 @@ class Sender:
     def _accounts(self, lane: Lane) -> list[str]:
         return [account_of(provider) for provider in self._providers[Mode.LIVE, lane.channel]]
 
+    def category(self, claim: Claim) -> str:
+        """The category of `claim`'s template, for metrics."""
+        return self._catalogue.category(claim.template)
+
     def first_wait(self, claim: Claim) -> timedelta | None:
         """The wait of `claim`'s template after a first failure; None if it has no wish of its own."""
         template = self._catalogue.templates.get(claim.template)
@@ -194,7 +198,7 @@ class Sender:
                 log.exception("provider_raised", delivery_id=claim.id, provider=provider.name)
                 outcome = Unknown(f"provider_raised:{type(error).__name__}")
             took = time.monotonic() - began
-            metrics.CALL.labels(provider.name).observe(took)
+            metrics.CALL.labels(provider.name, type(outcome).__name__.lower()).observe(took)
             attempt.calls.append(_told(outcome, provider.name, target, at, took))
             failpoint.passing("after_call")
             if claim.mode is Mode.LIVE:

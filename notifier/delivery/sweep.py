@@ -18,7 +18,7 @@ from typing import Any
 from notifier.delivery.budget import HORIZON, Flow
 from notifier.delivery.deliver import PATIENCE
 from notifier.domain import delivery as rules
-from notifier.domain.delivery import Status
+from notifier.domain.delivery import ENDED, Status, Step
 from notifier.domain.notification import LANES, Lane, Priority
 from notifier.observe import logs, metrics
 from notifier.queues import HINT_SIZE, Publisher, hints
@@ -62,6 +62,7 @@ class Sweeper:
         *,
         database: Database,
         publisher: Publisher,
+        category: Callable[[str], str],
         flow: Callable[[Lane], Awaitable[Flow]],
         hint_life: Mapping[Priority, timedelta],
         first_wait: Mapping[Priority, timedelta],
@@ -69,6 +70,7 @@ class Sweeper:
     ) -> None:
         self._database = database
         self._publisher = publisher
+        self._category = category
         self._flow = flow
         self._hint_life = hint_life
         self._first_wait = first_wait
@@ -82,7 +84,8 @@ class Sweeper:
         for lane in LANES:
             for status, count in (await self._lane(lane)).items():
                 moved[status] = moved.get(status, 0) + count
-                metrics.SWEPT.labels(str(lane), status).inc(count)
+        metrics.SWEEPS.inc()
+        metrics.last_sweep().set(time.time())
         if moved:
             log.info("swept", count=sum(moved.values()), status=moved)
         return Swept(moved)
@@ -102,7 +105,9 @@ class Sweeper:
         moved: dict[str, int] = {}
         while True:
             limit = min(BATCH, room) or BATCH
-            batch = await self._batch(lane, with_hints=room > 0, limit=limit, size=size, early=early * (depth == 0))
+            batch = await self._batch(
+                lane, with_hints=room > 0, limit=limit, size=size, early=early, is_empty=depth == 0
+            )
             for status, count in batch.items():
                 moved[status] = moved.get(status, 0) + count
             if sum(batch.values()) < limit:
@@ -123,10 +128,12 @@ class Sweeper:
         size = max(1, min(HINT_SIZE, room // 4))
         return max(0, min(room - depth * size, QUEUE_ROOM * HINT_SIZE)), size
 
-    async def _batch(self, lane: Lane, *, with_hints: bool, limit: int, size: int, early: timedelta) -> dict[str, int]:
+    async def _batch(
+        self, lane: Lane, *, with_hints: bool, limit: int, size: int, early: timedelta, is_empty: bool
+    ) -> dict[str, int]:
         """One transaction: lock what is due, decide, write; hints follow the commit."""
         async with self._database.transaction() as tx:
-            due = await waits.due(tx, lane, limit=limit, with_hints=with_hints, early=early)
+            due = await waits.due(tx, lane, limit=limit, with_hints=with_hints, early=early * is_empty)
             if not due:
                 return {}
             now = await database.now(tx)
@@ -145,6 +152,8 @@ class Sweeper:
             ]
             details = {row.id: _told(row, lane) for row, step in steps if step.status is not Status.QUEUED}
             await waits.step(tx, steps, details=details)
+            ended = [row.id for row, step in steps if step.status is not row.standing.status and step.status in ENDED]
+            templates = await waits.templates(tx, ended) if ended else {}
         ready = [row for row, step in steps if step.status is Status.QUEUED and not row.standing.is_held]
         # What has perhaps killed its worker travels alone now: in a hint with others it would take them along.
         lost = [(row.id, lane) for row in ready if row.standing.status is Status.SENDING]
@@ -155,7 +164,20 @@ class Sweeper:
         for row, step in steps:
             word = "held" if row.standing.is_held else step.status
             moved[word] = moved.get(word, 0) + 1
+            metrics.SWEPT.labels(str(lane), word, metrics.cut(step.reason)).inc()
+            if row.id in templates:
+                metrics.outcome(str(lane), None, self._category(templates[row.id]), step.status, step.reason)
+            if is_empty and self._had_hint(row, step, lane):
+                metrics.HINTS_RECOVERED.labels(str(lane)).inc()
         return moved
+
+    def _had_hint(self, row: Due, step: Step, lane: Lane) -> bool:
+        """Whether a delivery that is hinted now had been hinted before, and was not put off since then.
+
+        What was put off is due in another time than a hint's life. With an empty queue, such a hint is lost.
+        """
+        is_queued = row.standing.status is Status.QUEUED is step.status and not row.standing.is_held
+        return is_queued and row.waits_for == self._hint_life[lane.priority]
 
 
 def _told(row: Due, lane: Lane) -> dict[str, Any]:

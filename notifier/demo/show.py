@@ -150,5 +150,6 @@ def _ms(seconds: float) -> str:
 def _goodbye(service: Service, console: Console) -> None:
     console.print(f"\nInbox     {service.inbox_url}   what people would have received")
     console.print(f"API docs  {service.docs_url}")
+    console.print(f"Metrics   curl -s {' '.join(service.metrics_urls)}")
     console.print(f"Try it    .venv/bin/notifier keys create me --data-dir {service.stack.data_dir}")
     console.print("Ctrl-C stops everything and leaves nothing behind.")

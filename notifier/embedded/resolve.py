@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from notifier.domain.errors import SettingsInvalid
 from notifier.embedded.data_dir import DataDir, write_private
 from notifier.embedded.ports import HOST
-from notifier.settings import PREFIX, Settings
+from notifier.settings import PREFIX, ROLES, Settings
 
 _NEEDS_NO_QUOTES = re.compile(r"[\w@%+=:,./\[\]-]+", re.ASCII)
 
@@ -58,6 +58,8 @@ def resolve(
         "WEBPUSH_ALLOWED_HOSTS": ",".join((*_default_push_hosts(), sandbox.url)),
         "PUBLIC_URL": public_url,
         "SECRET_KEY": home.secret("secret_key"),
+        "METRICS_PORTS": ",".join(f"{role}={home.port(f'metrics_{role}_port')}" for role in ROLES),
+        "METRICS_DIR": str(home.path / "metrics"),
     }
     if f"{PREFIX}SES_ENDPOINT_URL" not in values and f"{PREFIX}SES_ACCESS_KEY_ID" not in values:
         # Who brings AWS keys means the real SES.

@@ -48,6 +48,7 @@ class Service:
     api_url: str
     docs_url: str
     inbox_url: str
+    metrics_urls: tuple[str, ...]
     env: Values
     stack: Stack
     children: tuple[Child, ...]
@@ -82,6 +83,7 @@ def up(
                 say(f"API      {service.api_url}")
                 say(f"Docs     {service.docs_url}")
                 say(f"Inbox    {service.inbox_url}")
+                say(f"Metrics  {' '.join(service.metrics_urls)}")
                 say(f"Settings {service.stack.data_dir / 'env'}    logs {service.stack.home.logs}")
                 say("Ctrl-C stops everything.")
                 service.watch()
@@ -102,7 +104,8 @@ def running(
     signals: StopSignals | None = None,
 ) -> Iterator[Service]:
     """The service, ready when the block begins and gone when it has ended. `signals` can cut both short."""
-    values = given()
+    # One port for all processes would be the first one's alone: METRICS_PORTS has one for each.
+    values = {name: value for name, value in given().items() if name != f"{PREFIX}METRICS_PORT"}
     signals = signals or StopSignals()
     with Stack(data_dir, interrupted=signals.asked) as stack:
         signals.insist = stack.supervisor.kill_all
@@ -142,7 +145,7 @@ class _Start:
         self._await_ready(f"{api_url}/readyz", children)
         for child in children:
             child.keep_alive = True
-        return Service(api_url, f"{api_url}/docs", f"{sandbox.url}/", env, self.stack, children)
+        return Service(api_url, f"{api_url}/docs", f"{sandbox.url}/", _metrics_urls(env), env, self.stack, children)
 
     def stop(self) -> None:
         """First what takes new work, then what does it, then what it is sent to; the stack stops the servers."""
@@ -200,6 +203,7 @@ class _Start:
         return Sandbox(url, smtp_port, file)
 
     def _processes(self, port: int, env: Mapping[str, str]) -> None:
+        env = {**env, f"{PREFIX}METRICS_PORT": ""}
         self.stack.spawn("api", [*self.programs.notifier, "api", "--host", HOST, "--port", str(port)], env=env)
         for name in (*POOLS, "beat"):
             self.stack.spawn(name, [*self.programs.workers, name], env=env)
@@ -240,6 +244,13 @@ class _Start:
         except ValueError:  # not set, or refused by every process anyway
             seconds = float(Settings.model_fields["shutdown_grace"].default)
         return seconds + _STOP_SECONDS
+
+
+def _metrics_urls(env: Mapping[str, str]) -> tuple[str, ...]:
+    """Where each process shows its metrics, in the order of METRICS_PORTS."""
+    ports = [pair.partition("=")[2].strip() for pair in env[f"{PREFIX}METRICS_PORTS"].split(",")]
+    host = env.get(f"{PREFIX}METRICS_HOST", HOST)
+    return tuple(f"http://{host}:{port}/metrics" for port in ports)
 
 
 def get(url: str) -> tuple[int, bytes] | None:

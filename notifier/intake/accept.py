@@ -6,7 +6,9 @@ best effort, and a lost one is made again by the sweeper.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from notifier.domain import idempotency
@@ -29,7 +31,14 @@ GROUP_LIMIT = 200
 GROUP_LANES = 2
 
 Key = tuple[int, str, str]
-Born = tuple[int, Status, Lane]
+
+
+@dataclass(slots=True)
+class Births:
+    """Deliveries that a transaction makes: those that are ready to be hinted, and all of them, counted."""
+
+    ready: list[tuple[int, Lane]] = field(default_factory=list)
+    counts: Counter[tuple[Lane, str, Status, str | None]] = field(default_factory=Counter)
 
 
 class _KeyLost(Exception):
@@ -88,13 +97,13 @@ class Intake:
         service_id: int,
         whole: Idempotency | None,
         summary: Callable[[Sequence[Answer | NotifierError]], dict[str, Any]],
-    ) -> tuple[Answer, list[Born]]:
+    ) -> tuple[Answer, Births]:
         async with self._database.transaction(within=database.ANSWER_SECONDS) as tx:
             if whole:
                 found = await notifications.find_keys(tx, [(service_id, whole.route, whole.key)])
                 for row in found.values():
                     answer = idempotency.replay(row.response, to=row.fingerprint, asked=whole.fingerprint)
-                    return Answer(answer, replayed=True), []
+                    return Answer(answer, replayed=True), Births()
             good = [request for request in requests if isinstance(request, Request)]
             accepted, born = await self._accept(tx, good)
             done = iter(accepted)
@@ -134,21 +143,21 @@ class Intake:
         self._hint(born)
         return results
 
-    def _hint(self, born: Sequence[Born]) -> None:
-        for _, _, lane in born:
-            metrics.ACCEPTED.labels(str(lane)).inc()
-        self._publisher.publish(
-            hints(((id, lane) for id, status, lane in born if status is Status.QUEUED), by="intake")
-        )
+    def _hint(self, born: Births) -> None:
+        """What follows the commit: the births are counted, and those that are ready are hinted."""
+        for (lane, template, status, reason), count in born.counts.items():
+            category = self._catalogue.category(template)
+            metrics.ACCEPTED.labels(str(lane), category).inc(count)
+            if status is Status.SUPPRESSED:
+                metrics.outcome(str(lane), None, category, status, reason, count)
+        self._publisher.publish(hints(born.ready, by="intake"))
 
-    async def _accept(
-        self, tx: Connection, requests: Sequence[Request]
-    ) -> tuple[list[Answer | NotifierError], list[Born]]:
+    async def _accept(self, tx: Connection, requests: Sequence[Request]) -> tuple[list[Answer | NotifierError], Births]:
         """One result per request, in order, and the deliveries that were born."""
         now = await database.now(tx)
         people = await self._people(tx, requests)
         results: dict[int, Answer | NotifierError] = {}
-        born: list[Born] = []
+        born = Births()
         waiting = list(enumerate(requests))
         while waiting:
             known = await self._known(tx, [request for _, request in waiting])
@@ -187,7 +196,14 @@ class Intake:
                         again.append((position, requests[position]))
             if checked:
                 await notifications.insert(tx, [plan.notification for plan in checked.values()])
-                born += await deliveries.insert(tx, [row for plan in checked.values() for row in plan.deliveries])
+                rows_born = [row for plan in checked.values() for row in plan.deliveries]
+                inserted = await deliveries.insert(tx, rows_born)
+                born.ready += [(id, lane) for id, status, lane in inserted if status is Status.QUEUED]
+                born.counts.update(
+                    (row.lane, plan.notification.template, row.status, row.reason)
+                    for plan in checked.values()
+                    for row in plan.deliveries
+                )
             waiting = again
         return [results[position] for position in range(len(requests))], born
 

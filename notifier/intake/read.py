@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
 from notifier.domain.delivery import UNFINISHED, Status
 from notifier.domain.errors import NotFound, TooLate
 from notifier.domain.timeline import decisions, event_of
+from notifier.observe import metrics
 from notifier.store import notifications, timelines, waits
 from notifier.store.database import Database
 from notifier.store.notifications import NotificationRow
@@ -56,13 +57,15 @@ async def page(database: Database, service_id: int, *, limit: int, **filters: An
     }
 
 
-async def cancel(database: Database, service_id: int, id: UUID) -> dict[str, Any]:
+async def cancel(database: Database, service_id: int, id: UUID, *, category: Callable[[str], str]) -> dict[str, Any]:
     """Cancel what is not yet with a provider; TooLate when nothing was left to cancel."""
     async with database.transaction() as tx:
         if await notifications.find(tx, service_id, id) is None:
             raise NotFound(f"There is no notification {id}, or it belongs to another service.")
         cancelled = await waits.cancel(tx, service_id, id)
         rows = (await timelines.of_notifications(tx, [id]))[id]
+    for end in cancelled:
+        metrics.outcome(str(end.lane), None, category(end.template), end.status, end.reason, end.count)
     if not cancelled and not any(row.status == Status.CANCELLED for row in rows):
         states = ", ".join(sorted({row.status for row in rows}))
         raise TooLate(f"Nothing was left to cancel: its deliveries are {states}.")

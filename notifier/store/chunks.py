@@ -38,6 +38,8 @@ class Born:
     ready: Mapping[Channel, Sequence[int]]
     planned: int
     suppressed: int
+    #: How many of them were suppressed from the start, by channel and reason.
+    refused: Mapping[tuple[Channel, str], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +72,13 @@ _BEAR = """
          CROSS JOIN unnest(CAST(:channels AS text[]), CAST(:places AS integer[])) AS c(channel, place)
          ORDER BY p.id, c.place
         ON CONFLICT (campaign_id, recipient_id, channel) WHERE campaign_id IS NOT NULL DO NOTHING
-        RETURNING id, channel, status)
+        RETURNING id, channel, status, reason)
 """
 _BORN = """
     (SELECT count(*) FROM born) AS planned, (SELECT count(*) FROM born WHERE status = 'suppressed') AS suppressed,
+    (SELECT json_agg(json_build_array(channel, reason, many))
+       FROM (SELECT channel, reason, count(*) AS many FROM born WHERE status = 'suppressed' GROUP BY channel, reason)
+            AS b) AS refused,
     (SELECT array_agg(id) FROM born WHERE status = 'queued' AND channel = 'email') AS email,
     (SELECT array_agg(id) FROM born WHERE status = 'queued' AND channel = 'push') AS push,
     (SELECT array_agg(id) FROM born WHERE status = 'queued' AND channel = 'desktop') AS desktop
@@ -247,4 +252,5 @@ def _born(row: Any) -> Born:
         ready={channel: tuple(getattr(row, channel) or ()) for channel in Channel},
         planned=row.planned,
         suppressed=row.suppressed,
+        refused={(Channel(channel), reason): count for channel, reason, count in row.refused or ()},
     )

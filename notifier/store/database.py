@@ -10,12 +10,13 @@ from typing import Any
 
 import asyncpg
 import orjson
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from notifier.domain.errors import Unavailable
+from notifier.observe import metrics
 
 Connection = AsyncConnection
 
@@ -69,6 +70,15 @@ class Database:
                 },
             },
         )
+
+        in_use, size = (metrics.DATABASE_POOL.labels(state) for state in ("in_use", "size"))
+        for what, count in {
+            "connect": size.inc,
+            "close": size.dec,
+            "checkout": in_use.inc,
+            "checkin": in_use.dec,
+        }.items():
+            event.listen(self.engine.sync_engine.pool, what, lambda *_, count=count: count())
 
     @asynccontextmanager
     async def transaction(self, *, within: float | None = None) -> AsyncIterator[Connection]:

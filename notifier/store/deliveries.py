@@ -64,7 +64,10 @@ class Claim:
     address: Mapping[str, Any] | None
     collapse_key: str | None
     claimed_at: datetime
-    created_at: datetime
+    #: Since when it was to be sent: accepted, or `send_at`.
+    ready_at: datetime
+    #: Whether it is a dead letter that somebody has sent again.
+    is_replay: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,9 @@ CLAIM = text(f"""
     RETURNING d.id, d.fence, d.attempt, d.max_attempts, d.unknowns, d.expires_at, d.on_unknown, d.mode, d.settled,
               d.service_id, d.notification_id, d.campaign_id, coalesce(n.template, c.template) AS template,
               coalesce(n.data, c.data) AS data, d.recipient_id, coalesce(d.address, n.address) AS address,
-              n.collapse_key, d.claimed_at, d.created_at
+              n.collapse_key, d.claimed_at, greatest(d.created_at, n.send_at) AS ready_at,
+              d.attempt > 1 AND EXISTS (SELECT 1 FROM delivery_events e
+                                         WHERE e.delivery_id = d.id AND e.status_from = 'failed') AS is_replay
 """)  # noqa: S608  # the words are our own
 
 # The last look before the providers are called: still ours, and still alive, by the database's clock.
@@ -219,7 +224,8 @@ async def claim(db: Connection, ids: Sequence[int], *, lane: Lane, lease: timede
             address=row.address,
             collapse_key=row.collapse_key,
             claimed_at=row.claimed_at,
-            created_at=row.created_at,
+            ready_at=row.ready_at,
+            is_replay=row.is_replay,
         )
         for row in rows
     ]

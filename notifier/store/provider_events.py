@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import text
 
 from notifier.domain.delivery import FOLLOWS, Status
-from notifier.domain.notification import Channel
+from notifier.domain.notification import Channel, Priority
 from notifier.store.chunk_counters import COUNT
 from notifier.store.database import Connection
 from notifier.store.notifications import json_text
@@ -22,14 +22,19 @@ class Reported:
     id: int
     service_id: int
     channel: Channel
+    priority: Priority
+    template: str
     status: Status
     attempt: int
     provider_message_id: str | None
 
 
 LOCK = text("""
-    SELECT id, service_id, channel, status, attempt, provider_message_id
-      FROM deliveries WHERE id = :id FOR UPDATE
+    SELECT d.id, d.service_id, d.channel, d.priority, coalesce(n.template, c.template) AS template, d.status, d.attempt,
+           d.provider_message_id
+      FROM deliveries d LEFT JOIN notifications n ON n.id = d.notification_id
+                        LEFT JOIN campaigns c ON c.id = d.campaign_id
+     WHERE d.id = :id FOR UPDATE OF d
 """)
 
 # Lead a delivery along the states of its path, with one event each. Whatever it waited for, it waits no more: a retry
@@ -57,7 +62,14 @@ async def lock(db: Connection, id: int) -> Reported | None:
     if row is None:
         return None
     return Reported(
-        row.id, row.service_id, Channel(row.channel), Status(row.status), row.attempt, row.provider_message_id
+        row.id,
+        row.service_id,
+        Channel(row.channel),
+        Priority(row.priority),
+        row.template,
+        Status(row.status),
+        row.attempt,
+        row.provider_message_id,
     )
 
 

@@ -45,13 +45,27 @@ class Due:
     id: int
     standing: Standing
     claimed_at: datetime | None
+    #: From its last step to its due moment.
+    waits_for: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How many deliveries of a lane and template ended alike."""
+
+    lane: Lane
+    template: str
+    status: Status
+    reason: str
+    count: int
 
 
 # Whose moment has come in a lane, earliest first. Without room in the queue, only those that need no hint;
 # with an empty queue, queued ones that much early, since no hint of theirs can be there any more.
 DUE = text(f"""
     SELECT d.id, d.status, d.attempt, d.max_attempts, d.unknowns, d.expires_at, d.on_unknown, d.claimed_at,
-           d.called_at, d.settled, d.campaign_id, d.campaign_id IS NOT NULL AND NOT coalesce(
+           d.called_at, d.settled, d.due_at - d.updated_at AS waits_for, d.campaign_id,
+           d.campaign_id IS NOT NULL AND NOT coalesce(
                (SELECT {GOES_OUT} FROM campaigns c WHERE c.id = d.campaign_id), false) AS is_held,
            coalesce((SELECT c.status = 'cancelled' FROM campaigns c WHERE c.id = d.campaign_id), false) AS is_cancelled
       FROM deliveries d
@@ -111,10 +125,13 @@ CANCEL = text("""
     done AS (
         UPDATE deliveries d SET status = w.status_to, reason = w.reason, due_at = NULL, updated_at = now()
           FROM waiting w WHERE d.id = w.id
-        RETURNING d.id, w.status AS status_from, w.status_to, w.reason, d.attempt)
-    INSERT INTO delivery_events (delivery_id, status_from, status_to, reason, attempt)
-    SELECT id, status_from, status_to, reason, attempt FROM done
-    RETURNING delivery_id
+        RETURNING d.id, w.status AS status_from, w.status_to, w.reason, d.attempt, d.priority, d.channel),
+    written AS (
+        INSERT INTO delivery_events (delivery_id, status_from, status_to, reason, attempt)
+        SELECT id, status_from, status_to, reason, attempt FROM done)
+    SELECT priority, channel, status_to AS status, reason, count(*) AS many,
+           (SELECT template FROM notifications WHERE id = :id) AS template
+      FROM done GROUP BY priority, channel, status_to, reason
 """)
 
 # The same for a campaign's, a batch at a time. It is found by its lane: all that waits there is little beside all
@@ -130,11 +147,14 @@ CANCEL_OF_CAMPAIGN = text(f"""
     done AS (
         UPDATE deliveries d SET status = w.status, reason = w.reason, due_at = NULL, updated_at = now()
           FROM waiting w WHERE d.id = w.id
-        RETURNING d.id, d.campaign_id, d.chunk, w.status_from, w.status, w.reason, d.attempt),
-    {COUNT}
-    INSERT INTO delivery_events (delivery_id, status_from, status_to, reason, attempt)
-    SELECT id, status_from, status, reason, attempt FROM done ORDER BY id
-    RETURNING delivery_id
+        RETURNING d.id, d.campaign_id, d.chunk, w.status_from, w.status, w.reason, d.attempt, d.priority, d.channel),
+    {COUNT},
+    written AS (
+        INSERT INTO delivery_events (delivery_id, status_from, status_to, reason, attempt)
+        SELECT id, status_from, status, reason, attempt FROM done ORDER BY id)
+    SELECT priority, channel, status, reason, count(*) AS many,
+           (SELECT template FROM campaigns WHERE id = :id) AS template
+      FROM done GROUP BY priority, channel, status, reason
 """)  # noqa: S608  # the words are our own
 
 # What the sweeper has put aside while its campaign was paused, or out of its window, is due now.
@@ -150,6 +170,14 @@ WAITS = text("""
     SELECT EXISTS (SELECT 1 FROM deliveries
                     WHERE priority = :priority AND channel = ANY(CAST(:channels AS text[])) AND due_at IS NOT NULL
                       AND campaign_id = :id)
+""")
+
+# Of what templates deliveries are.
+TEMPLATES = text("""
+    SELECT d.id, coalesce(n.template, c.template) AS template
+      FROM deliveries d LEFT JOIN notifications n ON n.id = d.notification_id
+                        LEFT JOIN campaigns c ON c.id = d.campaign_id
+     WHERE d.id = ANY(CAST(:ids AS bigint[]))
 """)
 
 # How much waits in a priority, counted up to :limit so that the count costs no more than it is worth.
@@ -187,6 +215,7 @@ async def due(
             row.id,
             replace(standing(row, Status(row.status)), is_held=row.is_held and row.campaign_id in holders),
             row.claimed_at,
+            row.waits_for,
         )
         for row in rows
     ]
@@ -225,16 +254,21 @@ async def put_off(db: Connection, ids: Sequence[int], *, lane: Lane, wait: timed
     )
 
 
-async def cancel(db: Connection, service_id: int, notification_id: UUID) -> int:
-    """Cancel what is not yet with a provider; returns how many deliveries that were."""
+async def templates(db: Connection, ids: Sequence[int]) -> dict[int, str]:
+    """The name of each delivery's template."""
+    return {row.id: row.template for row in await db.execute(TEMPLATES, {"ids": list(ids)})}
+
+
+async def cancel(db: Connection, service_id: int, notification_id: UUID) -> list[Ending]:
+    """Cancel what is not yet with a provider; returns what became of those deliveries."""
     rows = await db.execute(CANCEL, {"id": notification_id, "service_id": service_id, "cancellable": _CANCELLABLE})
-    return len(rows.all())
+    return [_ending(row) for row in rows]
 
 
-async def cancel_of_campaign(db: Connection, lanes: Lanes, *, limit: int) -> int:
-    """Cancel at most `limit` of a campaign's that are not yet with a provider; returns how many those were."""
+async def cancel_of_campaign(db: Connection, lanes: Lanes, *, limit: int) -> list[Ending]:
+    """Cancel at most `limit` of a campaign's that are not yet with a provider; returns what became of those."""
     rows = await db.execute(CANCEL_OF_CAMPAIGN, lanes.parameters | {"cancellable": _CANCELLABLE, "limit": limit})
-    return len(rows.all())
+    return [_ending(row) for row in rows]
 
 
 async def release(db: Connection, lanes: Lanes) -> int:
@@ -250,3 +284,8 @@ async def are_any(db: Connection, lanes: Lanes) -> bool:
 async def backlog(db: Connection, priority: str, *, limit: int) -> int:
     """How many deliveries of a priority wait to be sent soon, counted no further than `limit`."""
     return int((await db.execute(BACKLOG, {"priority": priority, "limit": limit})).scalar_one())
+
+
+def _ending(row: Any) -> Ending:
+    lane = Lane(Priority(row.priority), Channel(row.channel))
+    return Ending(lane, row.template, Status(row.status), row.reason, row.many)

@@ -76,6 +76,11 @@ class Catalogue:
         shown = name[:64].encode("ascii", "backslashreplace").decode()
         raise TemplateNotFound(f"There is no template {shown!r}. {hint}")
 
+    def category(self, name: str) -> str:
+        """The category of a template, for metrics; "none" for one that only a newer release has."""
+        template = self.templates.get(name)
+        return template.category if template else "none"
+
     def __iter__(self) -> Iterator[Template]:
         return iter(self.templates.values())
 

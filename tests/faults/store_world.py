@@ -124,7 +124,14 @@ class World:
         self.has_failures = False
         audiences = Audiences(database=store, sources=Sources({}))
         checker = Checker(catalogue=the_catalogue(), audiences=audiences, check_sizes=lambda *_: None)
-        self.stories = Campaigns(database=store, checker=checker, audiences=audiences, rules=RULES, new_id=new_id)
+        self.stories = Campaigns(
+            database=store,
+            checker=checker,
+            audiences=audiences,
+            rules=RULES,
+            new_id=new_id,
+            category=the_catalogue().category,
+        )
 
     async def empty(self) -> None:
         await store_time.begins_anew(self.eye)

@@ -77,7 +77,12 @@ class Stage:
     @property
     def campaigns(self) -> Campaigns:
         return Campaigns(
-            database=self.database, checker=self.checker, audiences=self.audiences, rules=self.rules, new_id=new_id
+            database=self.database,
+            checker=self.checker,
+            audiences=self.audiences,
+            rules=self.rules,
+            new_id=new_id,
+            category=the_catalogue().category,
         )
 
     @property

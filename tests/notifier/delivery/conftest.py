@@ -119,6 +119,7 @@ def a_sweeper(
     return Sweeper(
         database=database,
         publisher=publisher,
+        category=lambda _: "other",
         flow=flow,
         hint_life=HINT_LIFE,
         first_wait=dict.fromkeys(Priority, timedelta(seconds=5)),

@@ -31,6 +31,7 @@ from tests.builders import (
     make_due,
     row_of,
     sql,
+    the_catalogue,
 )
 from tests.faults.invariants import Event, is_a_path
 from tests.notifier.delivery.conftest import Bench, Hinted, a_hint, a_sweeper
@@ -46,7 +47,7 @@ def reports(id: int, status: Status, **changes: Any) -> ProviderEvent:
 
 
 async def told(database: Database, *events: ProviderEvent) -> None:
-    feedback = Feedback(database=database, hashes=HASHES)
+    feedback = Feedback(database=database, hashes=HASHES, category=the_catalogue().category)
     for event in events:
         await feedback.apply(event)
 

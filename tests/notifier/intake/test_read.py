@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,6 +19,7 @@ from notifier.store.database import Database
 from tests.builders import a_device, a_recipient, a_request, a_service, sql
 
 MISSING = UUID(int=7)
+cancel = partial(read.cancel, category=lambda _: "none")
 
 
 async def accepted(intake: Intake, caller: Caller, **ask: Any) -> UUID:
@@ -72,7 +74,7 @@ async def test_a_notification_is_shown_as_it_was_asked_for_and_as_it_stands(inta
 async def test_what_belongs_to_another_service_is_not_there(intake: Intake, database: Database) -> None:
     mine, theirs = await a_service(database), await a_service(database, "till")
     id = await accepted(intake, theirs)
-    for act in (read.find, read.timeline, read.cancel):
+    for act in (read.find, read.timeline, cancel):
         for wanted in (id, MISSING):
             with pytest.raises(NotFound, match=f"no notification {wanted}"):
                 await act(database, mine.service_id, wanted)
@@ -129,9 +131,9 @@ async def test_what_still_waits_is_cancelled_and_the_rest_left(intake: Intake, d
     somebody = a_recipient(devices=(a_device(),))
     id = await accepted(intake, caller, channels=(Channel.EMAIL, Channel.PUSH), recipient=somebody)
     await sql(database, "UPDATE deliveries SET status = 'sent', due_at = NULL WHERE channel = 'email'")
-    shown = await read.cancel(database, caller.service_id, id)
+    shown = await cancel(database, caller.service_id, id)
     assert [delivery["status"] for delivery in shown["deliveries"]] == ["sent", "cancelled"]
-    again = await read.cancel(database, caller.service_id, id)
+    again = await cancel(database, caller.service_id, id)
     assert again == shown, "cancelling twice is no error"
 
 
@@ -141,7 +143,7 @@ async def test_when_nothing_is_left_to_cancel_that_is_said(status: str, intake: 
     id = await accepted(intake, caller)
     await sql(database, "UPDATE deliveries SET status = :status", status=status)
     with pytest.raises(TooLate, match=f"its deliveries are {status}"):
-        await read.cancel(database, caller.service_id, id)
+        await cancel(database, caller.service_id, id)
 
 
 # -- the timeline --
@@ -152,7 +154,7 @@ async def test_a_timeline_begins_with_the_acceptance_and_tells_of_who_could_not_
 ) -> None:
     caller = await a_service(database)
     id = await accepted(intake, caller, channels=(Channel.EMAIL, Channel.PUSH))
-    await read.cancel(database, caller.service_id, id)
+    await cancel(database, caller.service_id, id)
     told = await read.timeline(database, caller.service_id, id)
     assert (told["id"], told["status"]) == (str(id), "cancelled")
     assert [(item["event"], item["channel"], item.get("reason")) for item in told["items"]] == [

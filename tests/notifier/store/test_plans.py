@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from notifier.domain.notification import LANES, Channel
-from notifier.store import deliveries, notifications, provider_events, suppressions, timelines, waits
+from notifier.store import deliveries, measures, notifications, provider_events, suppressions, timelines, waits
 from notifier.store.database import Connection, Database
 from tests.builders import LEASE, URGENT_EMAIL, sql
 
@@ -172,3 +172,9 @@ async def test_the_delivery_that_a_provider_tells_of_is_found_by_its_id(busy: Da
     used, read = await scans(busy, lambda tx: provider_events.lock(tx, row["id"]))
     assert used == {"deliveries_pkey": TIMES}
     assert not read
+
+
+async def test_a_lane_is_measured_in_the_index_of_due_rows(busy: Database) -> None:
+    used, read = await scans(busy, lambda tx: measures.lane(tx, URGENT_EMAIL, lease=LEASE))
+    assert used["deliveries_due"] == 3 * TIMES
+    assert "deliveries" not in read

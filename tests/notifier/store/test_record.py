@@ -134,7 +134,7 @@ async def test_a_result_that_may_not_follow_an_attempt_is_refused(database: Data
 
 async def cancel(database: Database, notification: Any, service_id: int = 1) -> int:
     async with database.transaction() as tx:
-        return await waits.cancel(tx, service_id, notification)
+        return sum(end.count for end in await waits.cancel(tx, service_id, notification))
 
 
 @pytest.mark.parametrize("status", [Status.SCHEDULED, Status.QUEUED, Status.RETRYING])

@@ -1,0 +1,64 @@
+"""The clock, and what it does beside: it measures what the gauges show, and says whether it still ticks."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, ClassVar
+
+from celery.beat import PersistentScheduler
+
+from notifier import bootstrap
+from notifier.observe import exposition
+from notifier.observe.liveness import Liveness
+from notifier.settings import Settings
+from workers.app import app
+from workers.watch import broker_answers
+
+_STOP_SECONDS = 3.0
+
+
+class Scheduler(PersistentScheduler):
+    """Celery's, and a sign of life after each tick."""
+
+    on_tick: ClassVar[Callable[[], None]] = staticmethod(lambda: None)
+
+    def tick(self, *arguments: Any, **named: Any) -> Any:
+        wait = super().tick(*arguments, **named)
+        type(self).on_tick()
+        return wait
+
+
+@contextmanager
+def watched(settings: Settings) -> Iterator[None]:
+    """Show this process's metrics, and measure, until the block ends. Without a port for them, neither."""
+    if exposition.folder() is None:
+        yield
+        return
+    liveness = Liveness(limit=settings.liveness_limit, does="tick", broker_answers=lambda: broker_answers(app))
+    Scheduler.on_tick = liveness.sign
+    loop = asyncio.new_event_loop()
+    measuring = loop.create_task(_measure(settings))
+
+    def measure() -> None:
+        with suppress(asyncio.CancelledError):
+            loop.run_until_complete(measuring)
+
+    thread = threading.Thread(target=measure, name="measure", daemon=True)
+    thread.start()
+    bootstrap.endpoint(settings, "beat", liveness)
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(measuring.cancel)
+        thread.join(_STOP_SECONDS)
+
+
+async def _measure(settings: Settings) -> None:
+    measurer = bootstrap.measurer(settings, app)
+    try:
+        await measurer.run()
+    finally:
+        await measurer.close()
