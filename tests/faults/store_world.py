@@ -2,7 +2,8 @@
 
 Every write goes through the real store and the real rules to a real PostgreSQL. A worker here is no process but
 what it knows: a `Work` in hand. Killing it is forgetting that; freezing it is coming back to it later. Time is the
-database's, and passes by moving every moment that is written down into the past.
+database's, and passes by moving every moment that is written down into the past. It has so many lines because each
+act of the machine is one method of one world.
 """
 
 from __future__ import annotations

@@ -104,10 +104,10 @@ async def test_a_call_that_ignores_its_timeout_ends_before_the_lease_does(bench:
     """Nothing is under way any more when somebody else may claim the row."""
     (id,) = await born(database)
     bench.email.answer = never
-    await bench.open(lease=0.5).deliver(a_hint(id))
+    await bench.open(lease=3).deliver(a_hint(id))
     row = await row_of(database, id)
     assert (row["status"], row["reason"]) == ("unknown", "lease_running_out")
-    (held,) = await sql(database, "SELECT at - claimed_at < interval '0.5 s' AS ok FROM delivery_events, deliveries")
+    (held,) = await sql(database, "SELECT at - claimed_at < interval '3 s' AS ok FROM delivery_events, deliveries")
     assert held["ok"]
 
 
