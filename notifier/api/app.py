@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from notifier import bootstrap
-from notifier.api import campaigns, dead_letters, health, notifications, problems, recipients, templates
+from notifier.api import campaigns, dead_letters, explanations, health, notifications, problems, recipients, templates
 from notifier.api.addresses import AddressCheck
 from notifier.api.auth import Keys
 from notifier.api.houses import House
@@ -52,7 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         reception.replayer,
         AddressCheck(settings.webpush_allowed_hosts),
     )
-    rooms = (notifications, campaigns, dead_letters, recipients, templates, health)
+    rooms = (notifications, campaigns, dead_letters, explanations, recipients, templates, health)
     problems.install(app, routes=[route for room in rooms for route in room.router.routes])
     for room in rooms:
         app.include_router(room.router)

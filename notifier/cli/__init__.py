@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from notifier import __version__
-from notifier.cli import campaign, dead_letters, keys, run, send, templates
+from notifier.cli import campaign, dead_letters, explain, keys, run, send, templates
 from notifier.cli.options import DataDir, told, use
 from notifier.domain.errors import NotifierError
 
@@ -29,6 +29,7 @@ app.add_typer(campaign.app, name="campaign")
 app.add_typer(dead_letters.app, name="deadletters")
 run.add_to(app)
 send.add_to(app)
+explain.add_to(app)
 
 
 def _version(asked: bool) -> None:
