@@ -14,6 +14,7 @@ from notifier import bootstrap
 from notifier.api import (
     campaigns,
     dead_letters,
+    explanations,
     health,
     notifications,
     problems,
@@ -67,7 +68,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         reception.feedback,
         reception.ses_events,
     )
-    rooms = (notifications, campaigns, dead_letters, recipients, suppressions, provider_events, templates, health)
+    rooms = (
+        notifications,
+        campaigns,
+        dead_letters,
+        explanations,
+        recipients,
+        suppressions,
+        provider_events,
+        templates,
+        health,
+    )
     problems.install(app, routes=[route for room in rooms for route in room.router.routes])
     for room in rooms:
         app.include_router(room.router)

@@ -157,7 +157,8 @@ async def list_notifications(house: TheHouse, caller: Reads, asked: Annotated[Fi
 @router.post("/{id}/cancel", responses=answers.NOTIFICATION | may(401, 403, 404, 409, 413, 415, 422, 429, 503))
 async def cancel_notification(id: UUID, house: TheHouse, caller: Sends) -> Response:
     """Stop whatever of it is not yet with a provider."""
-    return answers.json(await read.cancel(house.database, caller.service_id, id, category=house.catalogue.category))
+    category = house.catalogue.category
+    return answers.json(await read.cancel(house.database, caller.service_id, id, category=category, by=caller.key_id))
 
 
 @router.get("/{id}/timeline", responses=answers.TIMELINE | may(401, 403, 404, 422, 429, 503))

@@ -6,11 +6,13 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from notifier.campaigns import absence
 from notifier.domain.campaign import DIRECTORY, Campaign, Tally, planned
 from notifier.domain.campaign import CampaignStatus as Status
 from notifier.domain.chunk import Value, value_to_json
 from notifier.domain.errors import NotFound
-from notifier.domain.timeline import decisions, event_of
+from notifier.domain.finding import answer
+from notifier.domain.timeline import event_of, history, in_order
 from notifier.store import campaigns, chunks, database, timelines
 from notifier.store.database import Database
 from notifier.store.timelines import CampaignDeliveryRow
@@ -68,20 +70,15 @@ async def recipient(database_: Database, service_id: int, id: UUID, recipient_id
             raise not_found(id)
         rows = await timelines.of_campaign_recipient(tx, id, recipient_id)
         events = await timelines.events(tx, [row.id for row in rows])
+        missing = [] if rows else await absence.findings(tx, campaign, recipient_id)
     items = [event_of(row.created_at, "planned", row.channel, delivery_id=row.id) for row in rows]
-    items += [
-        event_of(row.created_at, row.status, row.channel, reason=row.reason, delivery_id=row.id)
-        for row in rows
-        if row.status == "suppressed" and row.attempt == 0
-    ]
-    for event in events:
-        items += decisions(event)
-    items.sort(key=lambda item: item["at"])
+    for row in rows:
+        items += history(row, events[row.id])
     return {
         "recipient_id": recipient_id,
-        "explanation": _explanation(campaign, recipient_id, rows),
+        "explanation": _in_audience(rows) if rows else answer(missing),
         "deliveries": [_delivery(row) for row in rows],
-        "items": items,
+        "items": in_order(items),
     }
 
 
@@ -188,21 +185,9 @@ def _audience(campaign: Campaign) -> dict[str, Any]:
     }
 
 
-def _explanation(campaign: Campaign, recipient_id: int, rows: list[CampaignDeliveryRow]) -> str:
-    """Why a recipient has deliveries or none, in a sentence."""
-    if rows:
-        told = ", ".join(f"{row.channel}: {row.status}" + (f" ({row.reason})" if row.reason else "") for row in rows)
-        return f"The recipient is in the audience. {told}."
-    audience = campaign.plan.audience
-    if campaign.started_at is None:
-        return f"The campaign has not started; it is {campaign.status}."
-    if isinstance(campaign.bound, int) and recipient_id >= campaign.bound:
-        return "The recipient's id is beyond the audience, which ended with the last id that there was at the start."
-    if isinstance(audience.start, int) and recipient_id < audience.start:
-        return "The recipient's id is before the first one of the audience."
-    if isinstance(campaign.position, int) and recipient_id >= campaign.position and campaign.walked_at is None:
-        return f"The walk has not come to the recipient yet; the campaign is {campaign.status}."
-    return "When the walk came by, the recipient was not there, or the audience's filters did not fit them."
+def _in_audience(rows: list[CampaignDeliveryRow]) -> str:
+    told = ", ".join(f"{row.channel}: {row.status}" + (f" ({row.reason})" if row.reason else "") for row in rows)
+    return f"The recipient is in the audience. {told}."
 
 
 def _delivery(row: CampaignDeliveryRow) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from notifier import __version__
-from notifier.cli import campaign, dead_letters, health, keys, run, send, templates
+from notifier.cli import campaign, dead_letters, explain, health, keys, run, send, templates
 from notifier.cli.options import DataDir, told, use
 from notifier.domain.errors import NotifierError
 
@@ -30,6 +30,7 @@ app.add_typer(dead_letters.app, name="deadletters")
 run.add_to(app)
 app.command()(health.health)
 send.add_to(app)
+explain.add_to(app)
 
 
 def _version(asked: bool) -> None:

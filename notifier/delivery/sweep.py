@@ -183,6 +183,8 @@ class Sweeper:
 def _told(row: Due, lane: Lane) -> dict[str, Any]:
     """Where a delivery had waited when its time ran out, for the timeline."""
     told: dict[str, Any] = {"waited_in": row.standing.status, "queue": lane.queue}
+    if row.standing.status is Status.QUEUED and row.reason == waits.NO_BUDGET:
+        told["waited_for"] = row.reason
     if row.standing.status is Status.SENDING and row.claimed_at:
         told["claimed_at"] = row.claimed_at.isoformat()
     return told

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from notifier.domain.delivery import UNFINISHED, Status
 from notifier.domain.errors import NotFound, TooLate
-from notifier.domain.timeline import decisions, event_of
+from notifier.domain.timeline import event_of, history, in_order
 from notifier.observe import metrics
 from notifier.store import notifications, timelines, waits
 from notifier.store.database import Database
@@ -57,12 +57,14 @@ async def page(database: Database, service_id: int, *, limit: int, **filters: An
     }
 
 
-async def cancel(database: Database, service_id: int, id: UUID, *, category: Callable[[str], str]) -> dict[str, Any]:
-    """Cancel what is not yet with a provider; TooLate when nothing was left to cancel."""
+async def cancel(
+    database: Database, service_id: int, id: UUID, *, category: Callable[[str], str], by: str | None = None
+) -> dict[str, Any]:
+    """Cancel what is not yet with a provider; TooLate when nothing was left to cancel. `by` is the caller's key id."""
     async with database.transaction() as tx:
         if await notifications.find(tx, service_id, id) is None:
             raise NotFound(f"There is no notification {id}, or it belongs to another service.")
-        cancelled = await waits.cancel(tx, service_id, id)
+        cancelled = await waits.cancel(tx, service_id, id, by=by)
         rows = (await timelines.of_notifications(tx, [id]))[id]
     for end in cancelled:
         metrics.outcome(str(end.lane), None, category(end.template), end.status, end.reason, end.count)
@@ -80,16 +82,13 @@ async def timeline(database: Database, service_id: int, id: UUID) -> dict[str, A
             raise NotFound(f"There is no notification {id}, or it belongs to another service.")
         rows = (await timelines.of_notifications(tx, [id]))[id]
         events = await timelines.events(tx, [delivery.id for delivery in rows])
-    items = [event_of(row.created_at, "accepted", None, template=row.template, version=row.template_version)]
-    born_without = [delivery for delivery in rows if delivery.reason == "no_address" and delivery.attempt == 0]
-    items += [
-        event_of(row.created_at, "suppressed", delivery.channel, reason="no_address", delivery_id=delivery.id)
-        for delivery in born_without
-        if delivery.status == Status.SUPPRESSED
-    ]
-    for event in events:
-        items += decisions(event)
-    items.sort(key=lambda item: item["at"])  # stable: decisions of one instant keep their order
+    accepted = {"template": row.template, "version": row.template_version, "expires_at": row.expires_at.isoformat()}
+    if row.send_at is not None:
+        accepted["send_at"] = row.send_at.isoformat()
+    items = [event_of(row.created_at, "accepted", None, **accepted)]
+    for delivery in rows:
+        items += history(delivery, events[delivery.id])
+    items = in_order(items)
     return {"id": str(id), "status": overall([Status(delivery.status) for delivery in rows]), "items": items}
 
 

@@ -66,6 +66,23 @@ async def page(
     return [_campaign(row) for row in await db.execute(asked.order_by(campaigns.c.id.desc()).limit(limit))]
 
 
+async def latest(
+    db: Connection, service_id: int, *, first: UUID, template: str | None = None, limit: int
+) -> list[Campaign]:
+    """A service's latest campaigns that are no mere timetable of others, newest first, from the id `first` on."""
+    asked = select(campaigns).where(campaigns.c.service_id == service_id, campaigns.c.id >= first)
+    asked = asked.where(campaigns.c.plan["repeat"].astext.is_(None))
+    if template is not None:
+        asked = asked.where(campaigns.c.template == template)
+    return [_campaign(row) for row in await db.execute(asked.order_by(campaigns.c.id.desc()).limit(limit))]
+
+
+async def latest_runs(db: Connection, parent_id: UUID, *, limit: int) -> list[UUID]:
+    """The latest runs of a repeating campaign."""
+    asked = select(campaigns.c.id).where(campaigns.c.parent_id == parent_id).order_by(campaigns.c.run_at.desc())
+    return [row.id for row in await db.execute(asked.limit(limit))]
+
+
 async def due(db: Connection, *, limit: int) -> list[UUID]:
     """Campaigns whose moment has come. Not locked: whoever takes one on locks it."""
     return [row.id for row in await db.execute(DUE, {"limit": limit})]

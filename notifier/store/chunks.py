@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -147,6 +147,12 @@ TALLIES = text(f"""
       FROM campaign_chunks WHERE campaign_id = ANY(CAST(:ids AS uuid[])) GROUP BY campaign_id
 """)  # noqa: S608  # the words are our own
 
+# The chunk with which the walk went past an id.
+PASSED = text("""
+    SELECT number, created_at FROM campaign_chunks
+     WHERE campaign_id = :id AND CAST(range ->> 'stop' AS bigint) > :recipient_id ORDER BY number LIMIT 1
+""")
+
 # How fast the walk has been of late.
 RATE = text("""
     SELECT coalesce(sum(planned), 0) AS planned, extract(epoch FROM now() - min(created_at)) AS seconds
@@ -221,6 +227,12 @@ async def tallies(db: Connection, ids: Sequence[UUID]) -> dict[UUID, Tally]:
     for row in (await db.execute(TALLIES, {"ids": list(ids)})).mappings():
         found[row["campaign_id"]] = Tally(**{k: int(v) for k, v in row.items() if k != "campaign_id"})
     return found
+
+
+async def passed(db: Connection, campaign: Campaign, recipient_id: int) -> tuple[int, datetime] | None:
+    """The number and the moment of the chunk with which a walk by ids went past one; None if no chunk did."""
+    row = (await db.execute(PASSED, {"id": campaign.id, "recipient_id": recipient_id})).one_or_none()
+    return None if row is None else (row.number, row.created_at)
 
 
 async def rate(db: Connection, campaign: Campaign, *, seconds: float) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import text
@@ -14,17 +15,32 @@ from notifier.store.database import Connection
 from notifier.store.notifications import json_text
 
 #: A filter for `de` fits de-AT as well, as a template's locales do.
-FITS = """
+_LOCALE_FITS = """
     (CAST(:locale AS text) IS NULL
      OR replace(lower(r.locale), '_', '-') = :locale OR replace(lower(r.locale), '_', '-') LIKE :locale || '-%')
-    AND (CAST(:attributes AS text) IS NULL OR r.attributes @> CAST(CAST(:attributes AS text) AS jsonb))
-    AND (CAST(:has_channel AS text) IS NULL
-         OR (:has_channel = 'email' AND r.email IS NOT NULL)
-         OR (:has_channel = 'push' AND EXISTS (
-                SELECT 1 FROM devices d WHERE d.service_id = r.service_id AND d.recipient_id = r.id))
-         OR (:has_channel = 'desktop' AND EXISTS (
-                SELECT 1 FROM subscriptions s WHERE s.service_id = r.service_id AND s.recipient_id = r.id)))
 """
+_CHANNEL_FITS = """
+    (CAST(:has_channel AS text) IS NULL
+     OR (:has_channel = 'email' AND r.email IS NOT NULL)
+     OR (:has_channel = 'push' AND EXISTS (
+            SELECT 1 FROM devices d WHERE d.service_id = r.service_id AND d.recipient_id = r.id))
+     OR (:has_channel = 'desktop' AND EXISTS (
+            SELECT 1 FROM subscriptions s WHERE s.service_id = r.service_id AND s.recipient_id = r.id)))
+"""
+FITS = f"""
+    {_LOCALE_FITS}
+    AND (CAST(:attributes AS text) IS NULL OR r.attributes @> CAST(CAST(:attributes AS text) AS jsonb))
+    AND {_CHANNEL_FITS}
+"""
+
+# One recipient beside the filters: which of them do not fit.
+LOOK = text(f"""
+    SELECT r.created_at, r.updated_at, r.locale, coalesce({_LOCALE_FITS}, false) AS locale_fits,
+           {_CHANNEL_FITS} AS channel_fits,
+           ARRAY(SELECT f.key FROM jsonb_each(CAST(coalesce(CAST(:attributes AS text), '{{}}') AS jsonb)) AS f
+                  WHERE NOT r.attributes @> jsonb_build_object(f.key, f.value) ORDER BY f.key) AS attributes
+      FROM recipients r WHERE r.service_id = :service_id AND r.id = :id
+""")  # noqa: S608  # the words are our own
 
 # The largest id there is, so that the walk has an end while people go on registering.
 LAST = text("SELECT max(id) FROM recipients WHERE service_id = :service_id AND id >= :start AND id < :stop")
@@ -57,6 +73,26 @@ class Survey:
     reachable: Mapping[Channel, int]
     gaps: int
     largest_gap: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A recipient beside an audience's filters; `attributes` are the names of those that do not fit."""
+
+    created_at: datetime
+    updated_at: datetime
+    locale: str | None
+    locale_fits: bool
+    channel_fits: bool
+    attributes: tuple[str, ...]
+
+
+async def fit(db: Connection, service_id: int, audience: Audience, id: int) -> Fit | None:
+    """How a recipient fits the filters now; None if the directory does not have them."""
+    row = (await db.execute(LOOK, filters(audience) | {"service_id": service_id, "id": id})).one_or_none()
+    if row is None:
+        return None
+    return Fit(row.created_at, row.updated_at, row.locale, row.locale_fits, row.channel_fits, tuple(row.attributes))
 
 
 async def last(db: Connection, service_id: int, *, start: int, stop: int) -> int | None:

@@ -26,7 +26,9 @@ class DeliveryRow:
     provider: str | None
     provider_message_id: str | None
     due_at: datetime | None
+    created_at: datetime
     updated_at: datetime
+    claimed_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,12 @@ class CampaignDeliveryRow:
     due_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    claimed_at: datetime | None
 
 
 OF_NOTIFICATIONS = text("""
-    SELECT id, notification_id, channel, status, reason, attempt, provider, provider_message_id, due_at, updated_at
+    SELECT id, notification_id, channel, status, reason, attempt, provider, provider_message_id, due_at, created_at,
+           updated_at, claimed_at
       FROM deliveries WHERE notification_id = ANY(CAST(:ids AS uuid[])) ORDER BY id
 """)
 
@@ -60,7 +64,7 @@ EVENTS = text("""
 # A campaign's log in the order of its recipients, by keyset: `after` is the last one of the page before.
 OF_CAMPAIGN = text("""
     SELECT id, recipient_id, channel, status, reason, attempt, provider, provider_message_id, due_at, created_at,
-           updated_at
+           updated_at, claimed_at
       FROM deliveries
      WHERE campaign_id = :id AND (recipient_id, channel) > (:after, :after_channel)
        AND (CAST(:status AS text) IS NULL OR status = :status)
@@ -69,7 +73,7 @@ OF_CAMPAIGN = text("""
 
 OF_CAMPAIGN_RECIPIENT = text("""
     SELECT id, recipient_id, channel, status, reason, attempt, provider, provider_message_id, due_at, created_at,
-           updated_at
+           updated_at, claimed_at
       FROM deliveries WHERE campaign_id = :id AND recipient_id = :recipient_id ORDER BY channel
 """)
 
@@ -98,9 +102,12 @@ async def of_campaign_recipient(db: Connection, id: UUID, recipient_id: int) -> 
     return [CampaignDeliveryRow(*row) for row in await db.execute(OF_CAMPAIGN_RECIPIENT, asked)]
 
 
-async def events(db: Connection, delivery_ids: Sequence[int]) -> list[Mapping[str, Any]]:
-    """Every decision about these deliveries after they were accepted, in order."""
-    return [dict(row) for row in (await db.execute(EVENTS, {"ids": list(delivery_ids)})).mappings()]
+async def events(db: Connection, delivery_ids: Sequence[int]) -> dict[int, list[Mapping[str, Any]]]:
+    """Every decision about each of these deliveries after they were accepted, oldest first."""
+    found: dict[int, list[Mapping[str, Any]]] = {id: [] for id in delivery_ids}
+    for row in (await db.execute(EVENTS, {"ids": list(delivery_ids)})).mappings():
+        found[row["delivery_id"]].append(dict(row))
+    return found
 
 
 async def fates(db: Connection, *, after: int = 0, limit: int = 10_000) -> list[tuple[int, str, str | None]]:

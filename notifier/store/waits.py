@@ -18,6 +18,9 @@ from notifier.store.database import Connection
 from notifier.store.deliveries import GOES_OUT, standing
 from notifier.store.notifications import json_text
 
+#: Why a queued delivery was put off: its provider carries no more just now.
+NO_BUDGET = "no_budget"
+
 _CANCELLABLE = [status for status, after in FOLLOWS.items() if Status.CANCELLED in after]
 
 
@@ -47,6 +50,7 @@ class Due:
     claimed_at: datetime | None
     #: From its last step to its due moment.
     waits_for: timedelta
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class Ending:
 # with an empty queue, queued ones that much early, since no hint of theirs can be there any more.
 DUE = text(f"""
     SELECT d.id, d.status, d.attempt, d.max_attempts, d.unknowns, d.expires_at, d.on_unknown, d.claimed_at,
-           d.called_at, d.settled, d.due_at - d.updated_at AS waits_for, d.campaign_id,
+           d.called_at, d.settled, d.reason, d.due_at - d.updated_at AS waits_for, d.campaign_id,
            d.campaign_id IS NOT NULL AND NOT coalesce(
                (SELECT {GOES_OUT} FROM campaigns c WHERE c.id = d.campaign_id), false) AS is_held,
            coalesce((SELECT c.status = 'cancelled' FROM campaigns c WHERE c.id = d.campaign_id), false) AS is_cancelled
@@ -77,16 +81,18 @@ DUE = text(f"""
        FOR UPDATE OF d SKIP LOCKED
 """)  # noqa: S608  # the words are our own
 
-# Nobody may send these just now: due again in a while, in the order in which they are due now.
-PUT_OFF = text("""
+# Nobody may send these just now: due again in a while, in the order in which they are due now. The reason stays on the
+# row until an attempt is recorded, so that one that waits, or has expired, can say what for.
+PUT_OFF = text(f"""
     WITH waiting AS (
         SELECT id FROM deliveries
          WHERE id = ANY(CAST(:ids AS bigint[])) AND status = 'queued' AND priority = :priority AND channel = :channel
            AND due_at > now()
          ORDER BY id FOR UPDATE SKIP LOCKED)
-    UPDATE deliveries d SET due_at = least(d.expires_at, now() + make_interval(secs => :wait_seconds))
+    UPDATE deliveries d SET due_at = least(d.expires_at, now() + make_interval(secs => :wait_seconds)),
+                            reason = '{NO_BUDGET}'
       FROM waiting w WHERE d.id = w.id
-""")
+""")  # noqa: S608  # the words are our own
 
 # Which of these campaigns do hold their deliveries back. Locked against whoever would let them go just now: else a row
 # is put aside after the release that was to fetch it, and waits for the end of its life.
@@ -127,8 +133,10 @@ CANCEL = text("""
           FROM waiting w WHERE d.id = w.id
         RETURNING d.id, w.status AS status_from, w.status_to, w.reason, d.attempt, d.priority, d.channel),
     written AS (
-        INSERT INTO delivery_events (delivery_id, status_from, status_to, reason, attempt)
-        SELECT id, status_from, status_to, reason, attempt FROM done)
+        INSERT INTO delivery_events (delivery_id, status_from, status_to, reason, attempt, detail)
+        SELECT id, status_from, status_to, reason, attempt,
+               jsonb_strip_nulls(jsonb_build_object('by', CAST(:by AS text)))
+          FROM done)
     SELECT priority, channel, status_to AS status, reason, count(*) AS many,
            (SELECT template FROM notifications WHERE id = :id) AS template
       FROM done GROUP BY priority, channel, status_to, reason
@@ -216,6 +224,7 @@ async def due(
             replace(standing(row, Status(row.status)), is_held=row.is_held and row.campaign_id in holders),
             row.claimed_at,
             row.waits_for,
+            row.reason,
         )
         for row in rows
     ]
@@ -259,9 +268,10 @@ async def templates(db: Connection, ids: Sequence[int]) -> dict[int, str]:
     return {row.id: row.template for row in await db.execute(TEMPLATES, {"ids": list(ids)})}
 
 
-async def cancel(db: Connection, service_id: int, notification_id: UUID) -> list[Ending]:
-    """Cancel what is not yet with a provider; returns what became of those deliveries."""
-    rows = await db.execute(CANCEL, {"id": notification_id, "service_id": service_id, "cancellable": _CANCELLABLE})
+async def cancel(db: Connection, service_id: int, notification_id: UUID, *, by: str | None = None) -> list[Ending]:
+    """Cancel what is not yet with a provider, and note by whom; returns what became of those deliveries."""
+    asked = {"id": notification_id, "service_id": service_id, "cancellable": _CANCELLABLE, "by": by}
+    rows = await db.execute(CANCEL, asked)
     return [_ending(row) for row in rows]
 
 

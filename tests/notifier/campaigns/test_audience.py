@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from notifier.campaigns.explain import consider
 from notifier.domain.ask import AudienceAsk
 from notifier.domain.errors import CampaignInvalid, SourceNotFound
 from notifier.domain.notification import Channel
@@ -203,6 +204,20 @@ async def test_a_source_of_another_service_is_not_there(stage: Stage, product: P
     stage.caller = replace(stage.caller, service="bank")
     with pytest.raises(SourceNotFound):
         await stage.plan(audience=OF_USERS)
+
+
+async def test_whom_a_source_did_not_give_is_told_so(stage: Stage, product: Product) -> None:
+    product.add([(5, "u5@example.com", "t5", None), (90, "u90@example.com", "t90", None)])
+    use(stage, product)
+    id = await stage.plan(audience=OF_USERS)
+    await stage.to_the_end(id)
+    considered = await consider(stage.database, 1, 42, campaign_id=id, template=None, since=NOW)
+    assert [(finding.code, finding.detail["source"]) for finding in considered.findings] == [
+        ("not_returned_by_source", "users")
+    ]
+    assert (await consider(stage.database, 1, 5, campaign_id=id, template=None, since=NOW)).ids == [id]
+    (finding,) = (await consider(stage.database, 1, 91, campaign_id=id, template=None, since=NOW)).findings
+    assert finding.code == "enrolled_after_bound"
 
 
 async def test_a_source_is_estimated_by_counting_it(stage: Stage, product: Product) -> None:

@@ -41,10 +41,10 @@ async def test_the_log_of_recipients_comes_in_pages(stage: Stage) -> None:
     ("who", "words"),
     [
         (3, "The recipient is in the audience. push: queued"),
-        (2, "filters did not fit"),
+        (2, "has no recipient 2"),
         (500, "has not come to the recipient yet"),
-        (9000, "beyond the audience"),
-        (1, "before the first one"),
+        (9000, "beyond the ids"),
+        (1, "before the first one of campaign"),
     ],
 )
 async def test_anybody_can_ask_why_somebody_got_it_or_not(stage: Stage, who: int, words: str) -> None:

@@ -89,7 +89,7 @@ async def test_only_the_suppressed_device_of_several_drops_out(bench: Bench, dat
     row = await row_of(database, id)
     assert (row["status"], row["settled"]) == ("sent", [target_key(PHONE)])
     async with database.transaction() as tx:
-        (event,) = await timelines.events(tx, [id])
+        (event,) = (await timelines.events(tx, [id]))[id]
     assert event["detail"]["suppressed"] == {target_key(TABLET): "unsubscribed"}
     assert TABLET.token not in str(event)
 

@@ -84,7 +84,7 @@ async def test_a_report_moves_the_delivery_on_and_says_so(bench: Bench, database
     row = await row_of(database, id)
     assert (row["status"], row["reason"], row["due_at"]) == ("bounced", "ses:bounce:permanent:general", None)
     async with database.transaction() as tx:
-        _, event = await timelines.events(tx, [id])
+        _, event = (await timelines.events(tx, [id]))[id]
     assert (event["status_from"], event["status_to"], event["attempt"]) == ("sent", "bounced", 1)
     assert event["detail"] == {
         "provider": "ses",

@@ -107,7 +107,7 @@ async def test_a_step_to_another_state_is_written_with_its_event(database: Datab
     row = await row_of(database, id)
     assert (row["status"], row["reason"], row["due_at"]) == ("expired", "expired_while_queued", None)
     async with database.transaction() as tx:
-        (event,) = await timelines.events(tx, [id])
+        (event,) = (await timelines.events(tx, [id]))[id]
     assert (event["status_from"], event["status_to"], event["detail"]) == ("queued", "expired", {"waited_in": "queued"})
 
 

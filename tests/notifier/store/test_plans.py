@@ -13,7 +13,16 @@ import pytest
 from sqlalchemy import text
 
 from notifier.domain.notification import LANES, Channel
-from notifier.store import deliveries, measures, notifications, provider_events, suppressions, timelines, waits
+from notifier.store import (
+    deliveries,
+    explanations,
+    measures,
+    notifications,
+    provider_events,
+    suppressions,
+    timelines,
+    waits,
+)
 from notifier.store.database import Connection, Database
 from tests.builders import LEASE, URGENT_EMAIL, sql
 
@@ -138,6 +147,27 @@ async def test_notifications_are_found_by_their_recipient_whatever_was_asked_bef
 
     used, read = await scans(busy, after_many_pages)
     assert used["notifications_recipient"] == TIMES
+    assert not read
+
+
+async def test_what_is_to_be_explained_is_found_by_its_recipient(busy: Database) -> None:
+    first = UUID("01900000-0000-7000-8000-000000000000")
+
+    async def explain(tx: Connection) -> None:
+        assert await explanations.of_notifications(tx, 1, 4712, first=first, template=None, limit=20)
+
+    used, read = await scans(busy, explain)
+    assert used["notifications_recipient"] == TIMES
+    assert used["deliveries_of_notification"] >= TIMES
+    assert not read
+
+
+async def test_what_campaigns_made_for_a_recipient_is_found_by_both(busy: Database) -> None:
+    ids = [row["id"] for row in await sql(busy, "SELECT id FROM campaigns ORDER BY id LIMIT 50")]
+    used, read = await scans(busy, lambda tx: explanations.of_campaigns(tx, 1, 4712, ids))
+    assert not read
+    used, read = await scans(busy, lambda tx: explanations.reached(tx, 4712, ids))
+    assert used["deliveries_campaign"] >= TIMES
     assert not read
 
 

@@ -41,7 +41,7 @@ async def test_a_result_is_written_with_one_event(database: Database) -> None:
     assert (row["status"], row["reason"], row["due_at"]) == ("sent", "accepted", None)
     assert (row["provider"], row["provider_message_id"]) == ("ses", "m-1")
     async with database.transaction() as tx:
-        (event,) = await timelines.events(tx, [claim.id])
+        (event,) = (await timelines.events(tx, [claim.id]))[claim.id]
     assert (event["status_from"], event["status_to"], event["attempt"]) == ("sending", "sent", 1)
     assert event["detail"] == detail
 
@@ -85,7 +85,7 @@ async def test_an_attempt_that_does_not_count_is_given_back_but_its_event_tells_
     row = await row_of(database, claim.id)
     assert (row["status"], row["attempt"], row["fence"], row["due_at"]) == ("retrying", 0, 1, at)
     async with database.transaction() as tx:
-        (event,) = await timelines.events(tx, [claim.id])
+        (event,) = (await timelines.events(tx, [claim.id]))[claim.id]
     assert event["attempt"] == 1
 
 
