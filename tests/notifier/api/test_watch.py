@@ -72,5 +72,5 @@ async def test_an_error_of_ours_is_a_500(monkeypatch: pytest.MonkeyPatch) -> Non
 
     scope = {"type": "http", "method": "GET", "path": "/fall/7", "headers": [], "query_string": b"", "root_path": ""}
     with pytest.raises(ZeroDivisionError):
-        await Timed(app, routes=app.routes)(scope, receive, send)  # type: ignore[arg-type]
+        await Timed(app, routes=app.routes)(scope, receive, send)
     assert seen == [("GET", "/fall/{id}", "500")]

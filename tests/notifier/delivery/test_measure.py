@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,7 +24,7 @@ Shown = Callable[[], dict[str, float]]
 
 
 @pytest.fixture
-def shown() -> AsyncIterator[Shown]:
+def shown() -> Iterator[Shown]:
     """The samples of what is known now, by name and the values of their labels."""
 
     def show() -> dict[str, float]:
@@ -35,7 +35,7 @@ def shown() -> AsyncIterator[Shown]:
             for sample in family.samples
         }
 
-    yield show  # type: ignore[misc]
+    yield show
     for gauge in metrics.KNOWN:
         gauge.tell({})
 
