@@ -51,11 +51,7 @@ def prepare(role: str, *, port: int | None, keep_in: Path | None = None) -> None
     else:
         _folder = _take(keep_in, role)
     os.environ[VARIABLE] = str(_folder)
-    endings = {file.stem.rpartition("_")[2] for file in _folder.iterdir()}
-    for pid in {int(ending) for ending in endings if ending.isdecimal()}:
-        if not _lives(pid):
-            forget(pid)
-            (_folder / f"alive_{pid}").unlink(missing_ok=True)
+    _tidy(_folder)
     for file in _folder.glob(f"gauge_live*_{os.getpid()}.db"):  # of one that had our pid, in another container
         file.unlink()
 
@@ -92,6 +88,7 @@ def page() -> bytes:
         known.register(gauge)
     if _folder is None:
         return generate_latest(REGISTRY) + generate_latest(known)
+    _tidy(_folder)
     counted = CollectorRegistry()
     MultiProcessCollector(counted, path=str(_folder))  # type: ignore[no-untyped-call]
     for left in reversed(range(_TRIES)):
@@ -154,6 +151,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """A line for every scrape would be most of the log."""
+
+
+def _tidy(folder: Path) -> None:
+    """Forget processes that are gone, and of which nobody has told us: those of a parent that was killed, say."""
+    endings = {file.stem.rpartition("_")[2] for file in folder.iterdir()}
+    for pid in {int(ending) for ending in endings if ending.isdecimal()}:
+        if not _lives(pid):
+            forget(pid)
+            (folder / f"alive_{pid}").unlink(missing_ok=True)
 
 
 def _take(keep_in: Path, role: str) -> Path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
+import aiohttp
+
 from tests.running import Answer, Running, Samples, eventually
 
 #: The statuses by which something ended, or is tried again: what `notifier_outcomes_total` counts.
@@ -37,11 +39,11 @@ async def ready(running: Running) -> Samples:
     async def all_answer() -> bool:
         try:
             await running.metrics()
-        except OSError:
+        except (OSError, aiohttp.ClientError):
             return False
         return True
 
-    await eventually(all_answer, what="every role to show its metrics")
+    await eventually(all_answer, what="every role to show its metrics", within=60)
     return await running.metrics()
 
 

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 
+import aiohttp
 import pytest
 
 from notifier.embedded.stack import Stack
@@ -21,13 +22,13 @@ LIMIT = {"NOTIFIER_LIVENESS_LIMIT": "6"}
 async def is_alive(house: FaultyHouse, role: str) -> bool:
     try:
         return (await house.livez(role)).status == 200
-    except OSError:
+    except (OSError, aiohttp.ClientError):
         return False
 
 
 async def until_alive(house: FaultyHouse, *roles: str) -> None:
     for role in roles:
-        await house.until(lambda role=role: is_alive(house, role), what=f"{role} to be alive")  # type: ignore[misc]
+        await house.until(lambda role=role: is_alive(house, role), what=f"{role} to be alive", within=60)  # type: ignore[misc]
 
 
 async def until_hung(house: FaultyHouse, role: str) -> str:

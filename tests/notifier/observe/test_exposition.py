@@ -62,12 +62,20 @@ def test_who_is_gone_leaves_its_counts_and_no_files() -> None:
 
 def test_the_gauges_of_who_is_gone_are_gone() -> None:
     _, said = role("""
+        metrics.DATABASE_POOL.labels("in_use").set(1)
         pid = child(lambda: metrics.DATABASE_POOL.labels("in_use").set(3))
-        print(value('notifier_database_pool{state="in_use"}'))
         exposition.forget(pid)
         print(value('notifier_database_pool{state="in_use"}'))
     """)
-    assert said == "['3.0']\n[]"
+    assert said == "['1.0']"
+
+
+def test_who_is_gone_without_a_word_is_found_out_at_the_next_look() -> None:
+    _, said = role("""
+        child(lambda: (metrics.DATABASE_POOL.labels("in_use").set(3), metrics.CHUNKS.inc()))
+        print(value('notifier_database_pool{state="in_use"}'), value("notifier_campaign_chunks_total"))
+    """)
+    assert said == "[] ['1.0']"
 
 
 def test_counts_in_a_kept_folder_survive_a_kill_and_gauges_do_not(tmp_path: Path) -> None:
