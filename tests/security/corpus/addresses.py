@@ -1,5 +1,6 @@
 """Where a subscription's endpoint must never lead, in every notation that some parser or resolver reads."""
 
+# ruff: noqa: E501  (what attackers send is not ours to fold)
 from __future__ import annotations
 
 #: Addresses of our own network, of no network, or of a cloud's inside, as a resolver answers them.
