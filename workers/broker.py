@@ -41,20 +41,29 @@ on_poll: Callable[[], None] = lambda: None  # noqa: E731
 
 _read_one: Any = redis.Channel._brpop_read  # type: ignore[attr-defined]  # the stubs leave it out
 
+#: What kombu and Celery raise over a string that is no message: no JSON, no UTF-8, no envelope, brackets in brackets
+#: until Python's stack ends, an encoding that nobody knows, a body that is no text.
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError, ArithmeticError)
+
 
 def _read_one_or_drop_it(channel: redis.Channel, **options: Any) -> Any:
     """Read one message. One that is no message at all is dropped, and counted.
 
     kombu 5.6 raises out of the worker's loop instead, and the worker ends ("Unrecoverable error"): whoever could
-    write ten stray strings to a queue stopped ten workers. BRPOP has taken the string out already.
+    write ten stray strings to a queue stopped ten workers. BRPOP has taken the string out already. If it had
+    been given a place in the prefetch window before Celery stumbled over it, that is given back: a control pool,
+    which has one, would never have asked for a message again.
     """
+    qos: Any = channel.qos
+    before = set(qos._delivered)
     try:
         read = _read_one(channel, **options)
     except Empty:
         on_poll()
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        # No JSON, no UTF-8, no envelope of Celery's, or brackets in brackets until Python's stack ends.
+    except UNREADABLE as error:
+        for tag in set(qos._delivered) - before:
+            qos.reject(tag, requeue=False)
         metrics.HINTS_LOST.labels("unreadable").inc()
         log.warning("message_unreadable", error=type(error).__name__)
         read = True

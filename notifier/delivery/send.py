@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -13,6 +12,7 @@ from typing import Any
 
 from notifier.channels.contract import Message, Provider
 from notifier.delivery.budget import Budget, Flow, Grant
+from notifier.delivery.unnamed import unnamed
 from notifier.domain.content import Content
 from notifier.domain.errors import Invalid, TemplateNotFound
 from notifier.domain.notification import Channel, Lane, Mode
@@ -27,7 +27,7 @@ from notifier.domain.outcome import (
     Unknown,
     combine,
 )
-from notifier.domain.recipient import Recipient, Target, address_of, target_key
+from notifier.domain.recipient import Recipient, Target, target_key
 from notifier.observe import failpoint, logs, metrics
 from notifier.store.deliveries import Claim
 from notifier.templating import Catalogue, check_data, render
@@ -197,6 +197,7 @@ class Sender:
                 metrics.ERRORS.labels("provider", type(error).__name__).inc()
                 log.exception("provider_raised", delivery_id=claim.id, provider=provider.name)
                 outcome = Unknown(f"provider_raised:{type(error).__name__}")
+            outcome = _about_nobody(outcome, target)
             took = time.monotonic() - began
             metrics.CALL.labels(provider.name, type(outcome).__name__.lower()).observe(took)
             attempt.calls.append(_told(outcome, provider.name, target, at, took))
@@ -243,6 +244,14 @@ def _legible(outcome: Outcome) -> Outcome:
     return replace(outcome, **clean)
 
 
+def _about_nobody(outcome: Outcome, target: Target) -> Outcome:
+    """`outcome` with the provider's words, and its name for the message, less the address."""
+    if isinstance(outcome, Sent):
+        id = outcome.provider_id
+        return replace(outcome, provider_id=unnamed(id, target)) if isinstance(id, str) else outcome
+    return replace(outcome, detail=outcome.detail and unnamed(outcome.detail, target))
+
+
 def _told(outcome: Outcome, provider: str, target: Target, at: datetime, took: float) -> dict[str, Any]:
     """A provider's answer as the timeline tells it: codes, never the address."""
     told: dict[str, Any] = {
@@ -255,9 +264,4 @@ def _told(outcome: Outcome, provider: str, target: Target, at: datetime, took: f
     }
     if isinstance(outcome, Sent):
         return told | {"provider_message_id": outcome.provider_id}
-    return told | {"detail": None if outcome.detail is None else _unnamed(outcome.detail, target)}
-
-
-def _unnamed(text: str, target: Target) -> str:
-    """A provider's words without the address: relays like to quote whom they refuse."""
-    return re.sub(re.escape(address_of(target)), "(address)", text, flags=re.IGNORECASE)
+    return told | {"detail": outcome.detail}

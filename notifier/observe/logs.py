@@ -37,14 +37,29 @@ def _traceback(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMappi
     return event
 
 
-def _chain(error: BaseException) -> Iterator[str]:
-    """The frames and the name of an error and of those it came from, the first cause first."""
+def _without_its_words(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A library's message without the words of the error that it is about, which Celery and asyncio write into it."""
+    error = event["_record"].exc_info[1] if event["_record"].exc_info else None
+    message = str(event["event"]).partition("Traceback (most recent call last)")[0]
+    for each in _causes(error):
+        for words in (repr(each), str(each)):
+            if words:
+                message = message.replace(words, type(each).__name__)
+    return {**event, "event": message}
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """An error and those it came from, the first cause first."""
     seen: list[BaseException] = []
-    next: BaseException | None = error
-    while next is not None and next not in seen:
-        seen.append(next)
-        next = next.__cause__ or (None if next.__suppress_context__ else next.__context__)
-    for each in reversed(seen):
+    while error is not None and error not in seen:
+        seen.append(error)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return seen[::-1]
+
+
+def _chain(error: BaseException) -> Iterator[str]:
+    """The frames and the name of an error and of those it came from."""
+    for each in _causes(error):
         yield "".join(traceback.format_tb(each.__traceback__)).rstrip()
         yield f"{type(each).__module__}.{type(each).__qualname__}"
 
@@ -70,13 +85,18 @@ def configure(*, level: str = "INFO", form: str = "json") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[_without_its_words, *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _only_allowed, renderer],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel("WARNING")
+    # Celery's process pool keeps its words from the root, and without a handler Python would write them as they are:
+    # more lines than one, with the error's own words.
+    pool = logging.getLogger("multiprocessing")
+    pool.handlers[:], pool.propagate = [handler], False
+    logging.captureWarnings(True)  # or Python writes those as they are, too
     logging.getLogger("notifier").setLevel(level)
     logging.getLogger("workers").setLevel(level)
 

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
@@ -35,6 +35,15 @@ _ENTRY = re.compile(r"(?:(https?)://)?(\*\.)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*", re.ASCII)
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
+
+#: All that the IPv6 internet is (RFC 4291 §2.4). Outside it lie site-local, IPv4-compatible, translated and local NAT64
+#: addresses, some of which `ipaddress` takes for global, depending on Python's release.
+_UNICAST = ip_network("2000::/3")
+#: NAT64's well-known prefix (RFC 6052 §2.1): the last 32 bits are where it leads.
+_NAT64 = ip_network("64:ff9b::/96")
+#: Global by their form only: the old 6to4 relays (RFC 7526), what Azure and Oracle answer their own machines from,
+#: and examples (RFC 9637).
+_BY_FORM_ONLY = tuple(map(ip_network, ("192.88.99.0/24", "168.63.129.16/32", "192.0.0.0/24", "3fff::/20")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +116,19 @@ def is_global(address: str) -> bool:
     """Is `address` on the public internet? An IPv4 address inside an IPv6 one counts as what it is."""
     ip = ip_address(address.partition("%")[0])
     if isinstance(ip, IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        # 64:ff9b::/96, NAT64 (RFC 6052): the last 32 bits are where it leads
-        if ip.packed[:12] == b"\x00\x64\xff\x9b" + bytes(8):
-            inner = ip_address(ip.packed[12:])  # type: ignore[assignment]
-        if inner is not None:
+        if (inner := _inside(ip)) is not None:
             return is_global(str(inner))
-    return ip.is_global and not ip.is_multicast
+        if ip not in _UNICAST:
+            return False
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _BY_FORM_ONLY)
+
+
+def _inside(ip: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address that a packet to `ip` is carried to, if it is one of those."""
+    last = IPv4Address(ip.packed[12:])
+    if ip in _NAT64 or ip.packed[8:12] in (b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe"):  # ISATAP (RFC 5214 §6.1)
+        return last
+    return ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
 
 
 class AddressNotGlobal(OSError):

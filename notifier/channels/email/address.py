@@ -20,6 +20,10 @@ _NOWHERE = frozenset(name for name in SPECIAL_USE_DOMAIN_NAMES if "." not in nam
 
 LONGEST = 254
 
+#: How an encoded word begins (RFC 2047 §2). It may not stand in an address (§5), but all its characters may, and there
+#: are readers and relays that decode it all the same: to a line break, or to another address.
+ENCODED_WORD = "=?"
+
 
 def check_email(address: str) -> str:
     """`address` as it will be written: domain in lower case and in ASCII (`münchen.de` → `xn--mnchen-3ya.de`).
@@ -27,6 +31,8 @@ def check_email(address: str) -> str:
     AddressInvalid says what is wrong with it. Nothing is looked up. A local part beyond ASCII is
     refused: it needs SMTPUTF8 (RFC 6531), which SES does not speak.
     """
+    if ENCODED_WORD in address:
+        raise AddressInvalid("Not a mail address: it has =? in it, which mail readers decode (RFC 2047).")
     plain = _PLAIN.fullmatch(address) if len(address) <= LONGEST else None
     if plain:
         local, domain = plain[1], plain[2].lower()

@@ -15,7 +15,7 @@ from email.headerregistry import Address
 from email.utils import formatdate
 
 from notifier.channels.contract import Message
-from notifier.channels.email.address import check_email
+from notifier.channels.email.address import ENCODED_WORD, check_email
 from notifier.domain.content import EmailContent
 from notifier.domain.errors import AddressInvalid
 
@@ -61,8 +61,9 @@ class Sender:
         local, _, domain = address.rpartition("@")
         if not name:
             return cls(address, address, domain)
-        shown = str(Address(name, local, domain)) if name.isascii() else f"{_encoded_words(name)} <{address}>"
-        return cls(shown, address, domain)
+        if name.isascii() and ENCODED_WORD not in name:  # a reader would decode what looks like an encoded word
+            return cls(str(Address(name, local, domain)), address, domain)
+        return cls(f"{_encoded_words(name)} <{address}>", address, domain)
 
 
 def compose(
@@ -110,7 +111,7 @@ def message_id(tag: str, sender: Sender) -> str:
 
 def check_header_address(address: str) -> str:
     """`address` if it can stand in To: and in an envelope as it is; HeaderUnsafe otherwise."""
-    if not _ADDRESS.fullmatch(address):
+    if not _ADDRESS.fullmatch(address) or ENCODED_WORD in address:
         raise HeaderUnsafe("the address cannot stand in a header")
     return address
 
@@ -122,7 +123,7 @@ def _header_text(text: str) -> str:
     """
     if _UNSAFE.search(text):
         raise HeaderUnsafe("a header value has a line break or a control character")
-    if not text.isascii() or "=?" in text or _LONG_WORDS.search(text) or text != text.strip():
+    if not text.isascii() or ENCODED_WORD in text or _LONG_WORDS.search(text) or text != text.strip():
         return _encoded_words(text)
     return text if len(text) <= 66 else _FOLD.sub(r"\1" + "\r\n ", text)
 
