@@ -45,13 +45,14 @@ def rate(metric: str, by: str, where: str = "", legend: str = "") -> Ask:
 
 
 def counted(metric: str, by: str, where: str = "") -> Ask:
-    """A counter over the whole time that is shown, as rows of a table.
+    """A counter over the whole time that is shown, for tables and numbers.
 
     A series that was born in that time counts in full: `increase` alone does not see its first event, and of many an
     exception there is only one.
     """
     full = f"{metric}{where} unless last_over_time({metric}{where}[15m] offset $__range)"
-    return Ask(f"sum by ({by}) (({full}) or increase({metric}{where}[$__range])) > 0", is_instant=True)
+    legend = " ".join(f"{{{{{each}}}}}" for each in by.split(", "))
+    return Ask(f"sum by ({by}) (({full}) or increase({metric}{where}[$__range])) > 0", legend, is_instant=True)
 
 
 BUDGET = Panel(
@@ -66,7 +67,7 @@ OVERVIEW = [
     Row("Is it all right?", [
         Panel("Which alerts fire?", "Each name leads to its page: what it means and what to do, in which order.",
               [Ask('ALERTS{alertname=~"Notifier.+",alertstate="firing"}', is_instant=True)], kind="table", width=9, height=6,
-              hidden=["Value", "alertstate", "job", "because"]),
+              hidden=["Value", "alertstate", "job", "because", "task"]),
         BUDGET,
         Panel("How long does the oldest urgent one wait?", "Of all that is queued or due. Should be a second or less.",
               [Ask('max(notifier_lane_oldest_age_seconds{lane=~"urgent.+"})')], kind="stat", unit="s", width=3, height=6, decimals=1, steps=URGENT_AGE, alerts=["NotifierUrgentWaits"]),
@@ -132,7 +133,7 @@ ON_LANE = '{lane=~"$lane"}'
 LANES = [
     Row("How long do they wait?", [
         Panel("How long do they hang in the queue?", "From acceptance (or the due moment) to a worker's claim, first attempts only.", quantiles("notifier_queue_wait_seconds", by="lane", where=ON_LANE, shares=(0.5, 0.99)), unit="s", alerts=["NotifierUrgentWaits", "NotifierBulkWaits"]),
-        Panel("How long is it in all, until the provider has them?", "From acceptance (or send_at) to the provider's yes, retries included.", quantiles("notifier_end_to_end_seconds", by="lane", where=ON_LANE, shares=(0.5, 0.9, 0.99)), unit="s", steps=((None, GREEN), (1, YELLOW), (5, RED)), alerts=["NotifierUrgentBurnFast"]),
+        Panel("How long is it in all, until the provider has them?", "From acceptance (or send_at) to the provider's yes, retries included.", quantiles("notifier_end_to_end_seconds", by="lane", where=ON_LANE, shares=(0.5, 0.99)), unit="s", steps=((None, GREEN), (1, YELLOW), (5, RED)), alerts=["NotifierUrgentBurnFast"]),
         Panel("How are the times spread?", "Each column is a moment, each cell how many took so long in all.",
               [Ask('sum by (le) (increase(notifier_end_to_end_seconds_bucket{lane=~"$lane"}[$__rate_interval]))', "{{le}}")], kind="heatmap", unit="s"),
         Panel("How old is the oldest one?", "Of all that is queued or due.", [Ask("max by (lane) (notifier_lane_oldest_age_seconds" + ON_LANE + ")", "{{lane}}")], unit="s", alerts=["NotifierUrgentWaits", "NotifierBulkWaits"]),
@@ -167,7 +168,7 @@ PROVIDERS = [
               [Ask("max by (account) (notifier_breaker_open" + AT_ACCOUNT + ")", "{{account}}")], kind="stat", width=8, height=6, maximum=1, decimals=0, steps=ANY_IS_BAD, alerts=["NotifierBreakerOpen"]),
         Panel("Which share of the attempts fails?", "Of ten minutes. Addresses that are gone and throttling are not counted in.",
               [Ask("notifier:provider_failing:increase10m" + AT_PROVIDER + " / notifier:provider_attempts:increase10m" + AT_PROVIDER, "{{provider}}")], unit="percentunit", width=8, height=6, steps=((None, GREEN), (0.1, RED)), alerts=["NotifierProviderFailures"]),
-        Panel("How often did breakers open?", "In the time that is shown.", [Ask("sum by (account) (increase(notifier_breaker_opened_total" + AT_ACCOUNT + "[$__range]))", "{{account}}", is_instant=True)], kind="stat", width=8, height=6, decimals=0, steps=ANY_IS_BAD, alerts=["NotifierBreakerOpen"]),
+        Panel("How often did breakers open?", "In the time that is shown.", [counted("notifier_breaker_opened_total", "account", AT_ACCOUNT)], kind="stat", width=8, height=6, decimals=0, steps=ANY_IS_BAD, alerts=["NotifierBreakerOpen"]),
         Panel("How long does a call take?", "p50 and p99 by provider.", quantiles("notifier_provider_call_seconds", by="provider", where=AT_PROVIDER, shares=(0.5, 0.99)), unit="s"),
         Panel("How are the calls answered?", "Calls a second by what came of them.", [rate("notifier_provider_call_seconds_count", "provider, outcome", AT_PROVIDER)], unit="ops", is_stacked=True, alerts=["NotifierProviderFailures"]),
     ]),

@@ -131,17 +131,17 @@ def _graph(panel: dict[str, Any], lines: Any) -> str:
             known = dict(values)
             floor = dict(below)
             below = {at: below[at] + known.get(at, 0.0) for at in times}
-            shapes.append((name, [(at, below[at]) for at in times], [(at, floor[at]) for at in times]))
+            shapes.append((name, [(at, below[at]) for at in times], [(at, floor[at]) for at in times], values[-1][1]))
         else:
-            shapes.append((name, values, []))
-    top = max((value for _, values, _ in shapes for _, value in values), default=0) * 1.1 or 1
+            shapes.append((name, values, [], values[-1][1]))
+    top = max((value for _, values, *_ in shapes for _, value in values), default=0) * 1.1 or 1
     first, span = times[0], (times[-1] - times[0]) or 1
 
     def points(values: Any) -> str:
         return " ".join(f"{(at - first) / span * wide:.1f},{high - value / top * high:.1f}" for at, value in values)
 
     drawn, legend = [], []
-    for place_of, (name, values, floor) in enumerate(shapes):
+    for place_of, (name, values, floor, now) in enumerate(shapes):
         colour = NAMED.get(fixed.get(name, ""), fixed.get(name) or PALETTE[place_of % len(PALETTE)])
         shape = (
             f'<polygon points="{points([*values, *reversed(floor)])}" fill="{colour}88"'
@@ -149,9 +149,7 @@ def _graph(panel: dict[str, Any], lines: Any) -> str:
             else f'<polyline points="{points(values)}" fill="none"'
         )
         drawn.append(f'{shape} stroke="{colour}" stroke-width="1.5"/>')
-        legend.append(
-            f'<i style="background:{colour}"></i>{html.escape(name)} {_unit(values[-1][1], defaults["unit"])}'
-        )
+        legend.append(f'<i style="background:{colour}"></i>{html.escape(name)} {_unit(now, defaults["unit"])}')
     for step in defaults["thresholds"]["steps"]:
         if (
             step["value"]

@@ -80,7 +80,7 @@ class Panel:
                     "legendFormat": ask.legend or "__auto",
                     "instant": ask.is_instant,
                     "range": not ask.is_instant,
-                    **({"format": "table"} if ask.is_instant and self.kind == "table" else {}),
+                    **({"format": self.kind} if self.kind in ("table", "heatmap") else {}),
                 }
                 for position, ask in enumerate(self.asks)
             ],
