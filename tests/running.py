@@ -262,6 +262,12 @@ class Running:
         rows: Sequence[asyncpg.Record] = await self._database.fetch(statement, *arguments)
         return rows
 
+    async def reconnect(self) -> None:
+        """Let go of our own connection: the server it led to has been stopped."""
+        if self._database is not None:
+            self._database.terminate()
+            self._database = None
+
     async def enrol(self, ids: Sequence[int], *, service: str = "tests") -> None:
         """Recipients with these ids, each with a mail address and a phone of their own."""
         (row,) = await self.sql("SELECT id FROM services WHERE name = $1", service)

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from notifier.domain.caller import Caller, Scope, key_hash
 from notifier.domain.errors import ScopeMissing, Unauthenticated
 from notifier.store import services
-from notifier.store.database import Database
+from notifier.store.database import ANSWER_SECONDS, Database
 
 #: A key that was looked up is trusted for so long: a revoked one stops working within it.
 FRESH_SECONDS = 2.0
@@ -39,7 +39,7 @@ class Keys:
         digest = key_hash(key)
         until, caller = self._known.get(digest, (0.0, None))
         if until < time.monotonic():
-            async with self._database.transaction() as tx:
+            async with self._database.transaction(within=ANSWER_SECONDS) as tx:
                 caller = await services.caller_of(tx, key)
             self._known[digest] = (time.monotonic() + FRESH_SECONDS, caller)
             self._known.move_to_end(digest)

@@ -89,7 +89,7 @@ class Intake:
         whole: Idempotency | None,
         summary: Callable[[Sequence[Answer | NotifierError]], dict[str, Any]],
     ) -> tuple[Answer, list[Born]]:
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(within=database.ANSWER_SECONDS) as tx:
             if whole:
                 found = await notifications.find_keys(tx, [(service_id, whole.route, whole.key)])
                 for row in found.values():
@@ -127,7 +127,7 @@ class Intake:
         return results
 
     async def _commit(self, requests: Sequence[Request]) -> Sequence[Answer | NotifierError]:
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(within=database.ANSWER_SECONDS) as tx:
             results, born = await self._accept(tx, requests)
             failpoint.passing("before_commit")
         failpoint.passing("after_commit")

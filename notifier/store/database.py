@@ -23,6 +23,11 @@ Connection = AsyncConnection
 POOL_WAIT_SECONDS = 5
 STATEMENT_TIMEOUT_MS = 30_000
 CONNECT_TIMEOUT_SECONDS = 5
+#: After the server's own limit has passed without a word, it is taken for gone: it may have lost its power, and then
+#: nobody will ever say so. (Without this, whoever had asked it waited for as long as the kernel does: 15 minutes.)
+COMMAND_TIMEOUT_SECONDS = STATEMENT_TIMEOUT_MS / 1000 + 5
+#: For callers who wait for our answer, and for nothing but a few rows: how long they wait for all of a transaction.
+ANSWER_SECONDS = 8.0
 
 _NOW = text("SELECT now()")
 
@@ -54,6 +59,7 @@ class Database:
             json_deserializer=orjson.loads,
             connect_args={
                 "timeout": CONNECT_TIMEOUT_SECONDS,
+                "command_timeout": COMMAND_TIMEOUT_SECONDS,
                 "server_settings": {
                     "application_name": application,
                     "statement_timeout": str(STATEMENT_TIMEOUT_MS),
@@ -65,10 +71,13 @@ class Database:
         )
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
-        """A transaction that commits when the block ends and rolls back when it raises."""
+    async def transaction(self, *, within: float | None = None) -> AsyncIterator[Connection]:
+        """A transaction that commits when the block ends and rolls back when it raises.
+
+        `Unavailable` when it has not come to its end `within` so many seconds; nobody knows then whether it committed.
+        """
         try:
-            async with self.engine.begin() as connection:
+            async with asyncio.timeout(within), self.engine.begin() as connection:
                 yield connection
         except Exception as error:
             if is_weather(error):
@@ -79,7 +88,7 @@ class Database:
 
     async def ping(self) -> None:
         """One round trip; `Unavailable` when the server does not answer."""
-        async with self.transaction() as connection:
+        async with self.transaction(within=ANSWER_SECONDS) as connection:
             await connection.execute(_NOW)
 
     async def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -131,13 +132,26 @@ class FaultyHouse(Running):
     async def consuming(self, *names: str) -> None:
         """Wait until each of these pools waits for a message."""
         for name in names:
-            await self.until(partial(self._consumes, name), what=f"{name} to consume")
+            await self.until(partial(self._consumes, name), what=f"{name} to consume", within=60)
 
     async def _consumes(self, name: str) -> bool:
         """Whether a client that came through this wire is in a blocking read."""
         ports = self.wires[name].server_side_ports()
         clients: Any = self.broker().client_list()
         return any("b" in client["flags"] and int(client["addr"].rsplit(":", 1)[1]) in ports for client in clients)
+
+    async def accepting(self) -> None:
+        """Wait until the API has found PostgreSQL again, and let go of our own connection to the one that was.
+
+        Of each connection that is cut, the first request that is given it learns by a 503.
+        """
+
+        async def is_ready() -> bool:
+            answers = await asyncio.gather(*(self.get("/readyz") for _ in range(10)))
+            return {answer.status for answer in answers} == {200}
+
+        await self.until(is_ready, what="the API to be ready", within=60)
+        await self.reconnect()
 
     async def struck(self, name: str, times: int = 1, *, what: str) -> None:
         """Wait until the fault of a wire has struck so often."""
