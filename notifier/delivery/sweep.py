@@ -145,8 +145,12 @@ class Sweeper:
             ]
             details = {row.id: _told(row, lane) for row, step in steps if step.status is not Status.QUEUED}
             await waits.step(tx, steps, details=details)
-        ready = [(row.id, lane) for row, step in steps if step.status is Status.QUEUED and not row.standing.is_held]
-        self._publisher.publish(hints(ready, by="sweep", size=size))
+        ready = [row for row, step in steps if step.status is Status.QUEUED and not row.standing.is_held]
+        # What has perhaps killed its worker travels alone now: in a hint with others it would take them along.
+        lost = [(row.id, lane) for row in ready if row.standing.status is Status.SENDING]
+        others = [(row.id, lane) for row in ready if row.standing.status is not Status.SENDING]
+        self._publisher.publish(hints(others, by="sweep", size=size))
+        self._publisher.publish(hints(lost, by="sweep", size=1))
         moved: dict[str, int] = {}
         for row, step in steps:
             word = "held" if row.standing.is_held else step.status

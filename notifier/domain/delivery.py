@@ -166,7 +166,7 @@ def _when_due(standing: Standing, *, now: datetime, rng: Random, hint_life: time
     if standing.status in WAITING:
         return _again("hinted", standing, now=now, hint_life=hint_life)
     if standing.status is S.SENDING and not standing.is_called:
-        return _again("worker_lost_before_call", standing, now=now, hint_life=hint_life)
+        return _lost(standing, now=now, rng=rng, hint_life=hint_life, first_wait=first_wait)
     if standing.status is S.SENDING:
         return _unknown("worker_lost", standing, now=now, rng=rng, first_wait=first_wait)
     may_retry = is_alive and standing.attempt < standing.max_attempts and not standing.is_cancelled
@@ -182,6 +182,21 @@ def _again(reason: str, standing: Standing, *, now: datetime, hint_life: timedel
     if standing.status is S.SENDING and standing.attempt >= standing.max_attempts:
         return Step(S.FAILED, f"attempts_used_up:{reason}")
     return Step(S.QUEUED, reason, min(now + hint_life, standing.expires_at))
+
+
+def _lost(standing: Standing, *, now: datetime, rng: Random, hint_life: timedelta, first_wait: timedelta) -> Step:
+    """Claimed by a worker that died before it called anybody: at once again the first time, later after a wait.
+
+    One that kills whoever claims it takes along what was claimed with it. Those waits are drawn by lot, so that they
+    part from it and are sent.
+    """
+    step = _again("worker_lost_before_call", standing, now=now, hint_life=hint_life)
+    if standing.attempt < 2 or step.status is not S.QUEUED:
+        return step
+    at = retry.next_attempt_at(
+        standing.attempt, now=now, expires_at=standing.expires_at, rng=rng, first_wait=first_wait
+    )
+    return step if at is None else Step(S.RETRYING, step.reason, at)
 
 
 def _unknown(reason: str, standing: Standing, *, now: datetime, rng: Random, first_wait: timedelta) -> Step:

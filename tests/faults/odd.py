@@ -1,10 +1,11 @@
-"""`python -m tests.faults.odd urgent`: what `python -m workers urgent` starts, on a machine with something odd about it.
+"""`python -m tests.faults.odd urgent`: as `python -m workers urgent`, with something odd about its machine.
 
 `ODD_CLOCK` names a file that holds how many seconds this machine's clock is ahead; it is read again whenever it has
 changed, so that a test can set the clock of a running process. What is skewed is all that Python code can ask for the
 date: `time.time`, `datetime.now` and their kin. `time.monotonic` is not, as on a real machine, nor are the clocks of
 PostgreSQL, Redis and the kernel.
 
+`ODD_DEADLY` is a mail address: the process dies, as by the kernel's hand, when it renders a mail to it.
 `ODD_VISIBILITY` is Celery's `visibility_timeout` in seconds.
 """
 
@@ -13,11 +14,16 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import signal
 import sys
 import time
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from notifier.domain.content import Content
+    from notifier.domain.recipient import Recipient
 
 
 class Clock:
@@ -61,6 +67,19 @@ def skew(clock: Clock) -> None:
     put(time, "localtime", lambda seconds=None: localtime(clock.time() if seconds is None else seconds))
 
 
+def dread(address: str) -> None:
+    """Die of rendering anything for `address`."""
+    from notifier.delivery import send
+    from notifier.templating import render
+
+    def render_or_die(*given: Any, recipient: Recipient, **named: Any) -> Content:
+        if recipient.email == address:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return render(*given, recipient=recipient, **named)
+
+    setattr(send, "render", render_or_die)  # noqa: B010  # it is no name of theirs to a type checker
+
+
 def main(arguments: list[str]) -> int:
     # Before anybody takes `time.time` by its name.
     if file := os.environ.get("ODD_CLOCK"):
@@ -71,6 +90,8 @@ def main(arguments: list[str]) -> int:
         from workers.app import app
 
         app.conf.broker_transport_options |= {"visibility_timeout": float(seconds)}
+    if address := os.environ.get("ODD_DEADLY"):
+        dread(address)
     return run(arguments)
 
 

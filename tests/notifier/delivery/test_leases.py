@@ -7,9 +7,11 @@ import pytest
 from notifier.delivery.sweep import Sweeper
 from notifier.domain.delivery import Status
 from notifier.domain.notification import OnUnknown
+from notifier.queues import Publisher
 from notifier.store.database import Database
 from tests.builders import born, expire, history, make_due, row_of, sql
 from tests.notifier.delivery.conftest import AGO, Hinted
+from tests.notifier.intake.broker import Broker
 
 
 async def test_a_lease_that_ended_before_the_call_is_simply_tried_again(
@@ -20,6 +22,18 @@ async def test_a_lease_that_ended_before_the_call_is_simply_tried_again(
     await sweeper.sweep()
     assert await history(database, id) == [("sending", "queued", "worker_lost_before_call")]
     assert hinted() == {"urgent.email": [id]}
+
+
+async def test_what_a_dead_worker_had_claimed_is_hinted_one_by_one(
+    sweeper: Sweeper, database: Database, publisher: Publisher, broker: Broker
+) -> None:
+    """One of them may have killed it, and would take the others of its hint along again."""
+    lost = await born(database, status=Status.SENDING, due_in=AGO, count=5)
+    others = await born(database, due_in=AGO, count=5)
+    await sql(database, "UPDATE deliveries SET attempt = 1, claimed_at = now() WHERE status = 'sending'")
+    await sweeper.sweep()
+    publisher.close()
+    assert sorted(hint.ids for hint in broker.published()) == sorted([*((id,) for id in lost), tuple(others)])
 
 
 @pytest.mark.parametrize(("on_unknown", "is_due"), [(OnUnknown.RETRY, True), (OnUnknown.HOLD, False)])

@@ -178,6 +178,25 @@ def test_a_lease_that_ended_before_the_call_is_simply_hinted_again() -> None:
     assert (step.status, step.reason, step.due_at) == (Status.QUEUED, "worker_lost_before_call", NOW + HINT_LIFE)
 
 
+@given(attempt=st.integers(2, 7), seed=st.integers())
+def test_a_delivery_whose_workers_die_again_and_again_waits_and_parts_from_those_beside_it(
+    attempt: int, seed: int
+) -> None:
+    """It may be what kills them, and those that were claimed with it must not fail with it."""
+    standing = a_standing(attempt=attempt, is_called=False)
+    first, second = (when_due(standing, now=NOW, rng=Random(seed + n), hint_life=HINT_LIFE) for n in (0, 1))
+    assert (first.status, first.reason) == (Status.RETRYING, "worker_lost_before_call")
+    assert first.due_at is not None
+    assert NOW <= first.due_at < standing.expires_at
+    assert first.due_at != second.due_at
+
+
+def test_one_that_has_no_time_to_wait_is_hinted_again_at_once() -> None:
+    standing = a_standing(attempt=2, is_called=False, expires_at=NOW + timedelta(microseconds=1))
+    step = when_due(standing, now=NOW, rng=Random(7), hint_life=HINT_LIFE)
+    assert step.status is Status.QUEUED
+
+
 def test_workers_that_die_before_every_call_use_up_the_attempts() -> None:
     step = when_due(a_standing(attempt=8, is_called=False), now=NOW, rng=Random(7), hint_life=HINT_LIFE)
     assert (step.status, step.reason) == (Status.FAILED, "attempts_used_up:worker_lost_before_call")
