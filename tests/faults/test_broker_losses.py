@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from statistics import median
 
+import pytest
+import redis
+
 from tests.faults import invariants
 from tests.faults.house import FaultyHouse
 
@@ -41,7 +44,7 @@ async def test_f10_redis_stopped_for_10_s_with_2000_in_flight_and_202_goes_on(ho
         ids.append(await house.post_one())
         took.append(time.monotonic() - began)
     await house.faults()
-    await house.until(lambda: _ten_seconds_after(stopped), what="10 s to pass")
+    await house.until(lambda: _seconds_after(stopped, 10), what="10 s to pass")
     house.stack.valkey.start()
 
     fates = await invariants.hold(house, answered=ids)
@@ -50,24 +53,57 @@ async def test_f10_redis_stopped_for_10_s_with_2000_in_flight_and_202_goes_on(ho
     assert {fate.received for fate in fates.values()} == {1}
 
 
-async def test_f13_every_pool_consumes_again_after_redis_was_killed_again_and_again(house: FaultyHouse) -> None:
-    """F13. Three times killed under load, the last time with its data gone."""
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("times", [3, pytest.param(20, marks=pytest.mark.full)])
+async def test_f13_every_pool_consumes_again_after_redis_was_killed_again_and_again(
+    house: FaultyHouse, times: int
+) -> None:
+    """F13. Killed under load so often, every third time and the last with its data gone; each time all pools return."""
     await house.faults(SLOW)
+    workers = {name: house.stack.child(name).pid for name in ("urgent", "bulk", "control", "beat")}
     ids = []
-    for _ in range(3):
-        ids += await house.post_many(300)
-        await house.consuming("urgent", "bulk", "control")
+    for round in range(1, times + 1):
+        ids += await house.post_many(900 // times)
         house.stack.valkey.kill()
         ids.append(await house.post_one())
-        if len(ids) > 900:
+        if round % 3 == 0 or round == times:
             house.stack.valkey.erase()
         house.stack.valkey.start()
+        await house.consuming("urgent", "bulk", "control")
+
+    fates = await invariants.hold(house, answered=ids)
+    assert invariants.by_status(fates) == {"sent": len(ids)}
+    assert {fate.received for fate in fates.values()} == {1}
+    assert {name: house.stack.child(name).pid for name in workers if house.is_up(name)} == workers
+
+
+async def test_f12_a_redis_that_is_full_costs_no_202_and_what_waited_is_drained(house: FaultyHouse) -> None:
+    """F12. At `maxmemory` with `noeviction` every write is refused: hints, budgets and Celery's own bookkeeping."""
+    await house.faults(SLOW)
+    ids = await house.post_many(500)
+    await house.calls_made(50)
+    broker = house.broker()
+    broker.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            broker.set("one", "more")
+        full_from = time.monotonic()
+        took = []
+        for _ in range(20):
+            began = time.monotonic()
+            ids.append(await house.post_one())
+            took.append(time.monotonic() - began)
+        await house.faults()
+        await house.until(lambda: _seconds_after(full_from, 4), what="4 s without a write")
+    finally:
+        broker.config_set("maxmemory", 0)
 
     await house.consuming("urgent", "bulk", "control")
     fates = await invariants.hold(house, answered=ids)
-    assert invariants.by_status(fates) == {"sent": 903}
+    assert median(took) < 1
+    assert invariants.by_status(fates) == {"sent": 520}
     assert {fate.received for fate in fates.values()} == {1}
 
 
-async def _ten_seconds_after(moment: float) -> bool:
-    return time.monotonic() - moment >= 10
+async def _seconds_after(moment: float, seconds: float) -> bool:
+    return time.monotonic() - moment >= seconds

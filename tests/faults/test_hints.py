@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from random import Random
+from typing import Any
 
 from notifier.domain.notification import LANES
 from notifier.queues import celery_app
@@ -33,6 +35,38 @@ async def test_f16_every_hint_ten_times_and_shuffled_sends_each_once(house: Faul
     fates = await invariants.hold(house, answered=ids)
     assert [(fate.status, fate.received, fate.attempt) for fate in fates.values()] == [("sent", 1, 1)] * 200
     assert len(await house.calls()) == 200
+
+
+async def test_f17_a_hint_that_celery_gives_out_again_while_it_is_worked_on_sends_nothing_twice(
+    house: FaultyHouse,
+) -> None:
+    """F17. `visibility_timeout` is 2 s, and a hint is in hand for longer: its calls take 1 s, and there are too many.
+
+    A second worker gets it as well, as kombu gives out again at its start what has been in hand for too long.
+    """
+    odd = {"ODD_VISIBILITY": "2", "NOTIFIER_LEASE": "30"}  # Celery's time limit goes by the lease
+    await house.faults({"action": "delay", "seconds": 1})
+    house.kill("bulk")
+    house.start("bulk", env=odd, module="tests.faults.odd")
+    await house.consuming("bulk")
+    ids = await house.post_mails(400)
+    await house.until(lambda: _in_hand(house, seconds=2), what="a hint to be in hand for too long")
+    house.wires["bulk"].watch(b'"redelivered": true')
+
+    house.start("bulk", env=odd, module="tests.faults.odd", name="bulk-2")
+
+    await house.struck("bulk", what="a hint to be given out again")
+    await house.calls_made(100)
+    await house.faults()
+    fates = await invariants.hold(house, answered=ids)
+    assert {(fate.status, fate.received, fate.attempt) for fate in fates.values()} == {("sent", 1, 1)}
+    assert len(await house.calls()) == 400
+
+
+async def _in_hand(house: FaultyHouse, *, seconds: float) -> bool:
+    """Whether a worker has had a message for so long without acknowledging it."""
+    oldest: Any = house.broker().zrange("unacked_index", 0, 0, withscores=True)
+    return bool(oldest) and time.time() - oldest[0][1] > seconds
 
 
 async def test_f30_what_no_worker_understands_holds_up_nobody(house: FaultyHouse) -> None:
