@@ -1,0 +1,36 @@
+"""A house in which two releases live side by side."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from notifier.embedded.stack import Stack
+from tests.conftest import TEMPLATES
+from tests.faults.house import FaultyHouse
+from tests.upgrade import previous
+
+#: Nothing breaks here but the release: no lease need end.
+PATIENT = {"NOTIFIER_PROVIDER_TIMEOUT": "10", "NOTIFIER_LEASE": "30"}
+
+
+@pytest.fixture(scope="session")
+def old(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a process that runs the previous release."""
+    return previous.environment(tmp_path_factory.mktemp("previous"))
+
+
+@pytest.fixture
+async def house(old: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FaultyHouse]:
+    """Servers, sandbox and a caller's key; the schema is the previous release's, and nothing of ours runs yet."""
+    with Stack(tmp_path_factory.mktemp("upgrade"), fsync=False) as stack:
+        house = FaultyHouse(stack, templates=TEMPLATES)
+        house.env |= PATIENT
+        new, house.env = house.env, house.env | old
+        house.prepare()
+        house.env = new
+        yield house
+        await house.reconnect()
+        stack.supervisor.kill_all()
+        await house.close()
