@@ -82,7 +82,7 @@ def run(work: Callable[[bootstrap.Workshop], Coroutine[Any, Any, T]]) -> T:
 
 
 def run_once_in(seconds: float, round: str, work: Callable[[bootstrap.Workshop], Coroutine[Any, Any, object]]) -> None:
-    """Do `work`, unless this process has done the same a moment ago: rounds that nobody took pile up, and one will do."""
+    """Do `work`, unless this process has just done the same: rounds that nobody took pile up, and one will do."""
     assert _house is not None, "no house is open: tasks run in worker processes only"
     if time.monotonic() - _house.rounds.get(round, float("-inf")) >= seconds:
         run(work)

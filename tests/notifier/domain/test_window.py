@@ -92,6 +92,19 @@ def test_a_time_that_comes_twice_counts_when_it_first_comes() -> None:
     assert opening.astimezone(ZoneInfo("Europe/Berlin")).fold == 0
 
 
+@pytest.mark.parametrize(("evening", "hours"), [("2026-03-28", 7), ("2026-10-24", 9), ("2026-06-01", 8)])
+def test_a_window_over_the_night_of_a_change_of_clocks_is_an_hour_shorter_or_longer(evening: str, hours: int) -> None:
+    """F26. It opens and shuts by the clocks of the place, and work is spread over the hours that there are."""
+    window = SendWindow(time(22), time(6), "Europe/Berlin")
+    noon = datetime.fromisoformat(f"{evening}T12:00:00+00:00")
+    opening, closing = window.opening(noon), window.closing(noon)
+    there = ZoneInfo("Europe/Berlin")
+    assert [moment.astimezone(there).time() for moment in (opening, closing)] == [time(22), time(6)]
+    assert closing - opening == timedelta(hours=hours)
+    assert all(window.is_open(opening + timedelta(minutes=minute)) for minute in range(hours * 60))
+    assert window.finish(noon, timedelta(hours=hours)) == closing
+
+
 def test_years_of_work_come_to_an_end() -> None:
     window = SendWindow(time(9), time(9, 1), "Europe/Berlin")
     assert window.finish(at("2026-01-01T00:00:00+00:00"), timedelta(days=365)) > at("2035-01-01T00:00:00+00:00")
