@@ -48,6 +48,15 @@ def test_with_nothing_set_everything_goes_to_the_sandbox(home: DataDir) -> None:
     assert len(env["NOTIFIER_SECRET_KEY"]) >= 32
 
 
+def test_each_process_has_a_port_of_its_own_for_metrics_and_keeps_it(home: DataDir) -> None:
+    env = resolved(home, {})
+    ports = dict(pair.split("=") for pair in env["NOTIFIER_METRICS_PORTS"].split(","))
+    assert list(ports) == ["api", "urgent", "bulk", "control", "beat"]
+    assert len(set(ports.values())) == 5
+    assert resolved(home, {})["NOTIFIER_METRICS_PORTS"] == env["NOTIFIER_METRICS_PORTS"]
+    assert env["NOTIFIER_METRICS_DIR"] == str(home.path / "metrics")
+
+
 def test_whatever_the_caller_set_stands(home: DataDir) -> None:
     every = {name: f"mine-{name}" for name in resolved(home, {}) if name != "NOTIFIER_DATA_DIR"}
     assert resolved(home, every).items() >= every.items()

@@ -78,6 +78,7 @@ def test_up_runs_everything_and_stops_at_ctrl_c(start: Start, folder: Path) -> N
     said = ready(process)
     assert get(f"{said['API']}/readyz") == (200, b"{}")
     assert said["Docs"] == f"{said['API']}/docs"
+    assert said["Metrics"].endswith("/metrics")
     assert get(f"{said['Inbox']}livez") == (200, b"{}")
     env = values(folder)
     assert stat.S_IMODE((folder / "data" / "env").stat().st_mode) == 0o600

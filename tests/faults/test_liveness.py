@@ -95,6 +95,29 @@ async def test_a_child_that_is_stopped_is_told_and_one_that_goes_on_again_is_ali
     await until_alive(house, "urgent")
 
 
+async def test_a_child_that_was_killed_is_counted_and_replaced(house: FaultyHouse) -> None:
+    house.kill("urgent")
+    house.start("urgent", env=LIMIT)
+    await until_alive(house, "urgent")
+    await house.open("urgent")
+    before = await house.metrics("urgent")
+    child, *_ = children_of(house.stack, "urgent")
+    os.kill(child, signal.SIGKILL)
+
+    async def is_counted() -> bool:
+        now = (await house.metrics("urgent")).since(before)
+        return now.value("notifier_worker_restarts_total", pool="urgent", why="killed") == 1
+
+    await house.until(is_counted, what="the end of a child to be counted")
+    await house.until(lambda: is_replaced(house, child), what="another child to be there")
+    await until_alive(house, "urgent")
+
+
+async def is_replaced(house: FaultyHouse, child: int) -> bool:
+    now = children_of(house.stack, "urgent")
+    return len(now) == 2 and child not in now
+
+
 async def test_a_child_whose_loop_is_blocked_is_told(house: FaultyHouse) -> None:
     house.kill("urgent", "bulk")
     house.start("urgent", env={**LIMIT, "NOTIFIER_FAILPOINT": "after_claim:hang"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -63,3 +64,16 @@ def test_a_wrong_service_account_is_said_before_the_first_message(started: Start
     line = started(PUSH_PROVIDERS="fcm", FCM_SERVICE_ACCOUNT_FILE=str(file))
     assert line.startswith(f"NOTIFIER_FCM_SERVICE_ACCOUNT_FILE: {file} is not a usable service account")
     assert "hunter2" not in line
+
+
+def test_a_port_for_metrics_that_is_taken_is_said_before_the_first_message(started: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = started(METRICS_PORT=str(port))
+    assert line.startswith(f"NOTIFIER_METRICS_PORT: cannot listen on 127.0.0.1:{port}")
+
+
+def test_a_role_that_does_not_exist_has_no_port(started: Start) -> None:
+    assert started(METRICS_PORTS="urgent=9101,postman=9102").startswith(
+        "NOTIFIER_METRICS_PORTS: unknown role 'postman'"
+    )

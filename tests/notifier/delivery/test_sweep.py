@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from notifier.delivery.sweep import Sweeper
 from notifier.domain.delivery import Status
@@ -181,3 +182,56 @@ async def test_what_is_swept_can_be_delivered(
     assert [(row["status"], row["n"]) for row in rows] == [("sent", 40)]
     assert len(bench.email.called) == len(set(bench.email.called)) == 40
     assert {message.priority for message in bench.email.messages} == set(Priority)
+
+
+# -- what it counts --
+
+
+def recovered(lane: str = "urgent.email") -> float:
+    return REGISTRY.get_sample_value("notifier_hints_recovered_total", {"lane": lane}) or 0.0
+
+
+async def test_a_hint_that_was_lost_is_counted_as_recovered(
+    sweeper: Sweeper, database: Database, hinted: Hinted
+) -> None:
+    before = recovered()
+    ids = await born(database, count=3, due_in=HINT_LIFE[Priority.URGENT])
+    await sql(
+        database, "UPDATE deliveries SET due_at = due_at - interval '6 s', updated_at = updated_at - interval '6 s'"
+    )
+    await sweeper.sweep()
+    assert hinted() == {"urgent.email": ids}
+    assert recovered() == before + 3
+
+
+async def test_what_was_put_off_or_has_never_been_hinted_is_not_counted_as_recovered(
+    sweeper: Sweeper, database: Database
+) -> None:
+    before = recovered()
+    await born(database, due_in=timedelta(seconds=-0.5))  # put off for want of budget
+    await born(database, status=Status.SCHEDULED, due_in=AGO)
+    await born(database, status=Status.RETRYING, due_in=AGO)
+    assert (await sweeper.sweep()).moved == {"queued": 3}
+    assert recovered() == before
+
+
+async def test_a_hint_that_is_late_in_a_long_queue_is_not_counted_as_lost(
+    sweeper: Sweeper, database: Database, broker: Broker
+) -> None:
+    before = recovered()
+    await born(database, due_in=HINT_LIFE[Priority.URGENT])
+    await sql(
+        database, "UPDATE deliveries SET due_at = due_at - interval '6 s', updated_at = updated_at - interval '6 s'"
+    )
+    broker.client.lpush(URGENT_EMAIL.queue, "a hint")
+    assert (await sweeper.sweep()).moved == {"queued": 1}
+    assert recovered() == before
+
+
+async def test_what_ends_in_the_sweeper_is_an_outcome_as_any_other(sweeper: Sweeper, database: Database) -> None:
+    labels = {"lane": "urgent.email", "provider": "none", "category": "other"}
+    labels |= {"status": "expired", "reason": "expired_while_queued"}
+    before = REGISTRY.get_sample_value("notifier_outcomes_total", labels) or 0.0
+    await expire(database, *await born(database, count=2))
+    await sweeper.sweep()
+    assert REGISTRY.get_sample_value("notifier_outcomes_total", labels) == before + 2
