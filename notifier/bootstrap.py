@@ -34,6 +34,7 @@ from notifier.channels.options import (
     WebPushOptions,
 )
 from notifier.delivery.budget import Account, Budget
+from notifier.delivery.clean_up import Cleaner
 from notifier.delivery.deliver import Deliverer, Terms
 from notifier.delivery.replay import Replayer
 from notifier.delivery.send import Providers, Sender, account_of
@@ -140,12 +141,14 @@ class Workshop:
     deliverer: Deliverer
     sweeper: Sweeper
     walker: Walker
+    cleaner: Cleaner
     sources: Sources
     grace: timedelta
 
     async def close(self) -> None:
         """Finish what was begun, within the grace, and close every connection."""
         await self.walker.close()
+        await self.cleaner.close()
         await self.sources.close()
         await self.deliverer.drain(grace=self.grace)
         self.publisher.close()
@@ -198,6 +201,7 @@ def workshop(settings: Settings, app: Celery, *, pool: str) -> Workshop:
             rules=campaign_rules(settings),
             new_id=new_id,
         ),
+        cleaner=Cleaner(database=db, days=settings.retention_days, rng=rng),
         sources=found,
         grace=timedelta(seconds=settings.shutdown_grace),
     )

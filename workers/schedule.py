@@ -24,4 +24,9 @@ def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
             "schedule": min(WALK_EVERY_SECONDS, settings.sweep_every),
             "options": {"queue": CONTROL_QUEUE, "expires": 2 * WALK_EVERY_SECONDS},
         },
+        "clean_up": {
+            "task": "clean_up",
+            "schedule": settings.clean_up_every,
+            "options": {"queue": CONTROL_QUEUE, "expires": 2 * settings.clean_up_every},
+        },
     }
