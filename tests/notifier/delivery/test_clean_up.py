@@ -283,10 +283,11 @@ async def test_intake_goes_on_while_a_piece_is_being_deleted(intake: Intake, dat
 async def test_one_run_at_a_time_in_the_background(database: Database, shop: Caller) -> None:  # noqa: ARG001
     cleaner = a_cleaner(database)
     await cleaner.begin()
-    first: Any = cleaner._running
+    first = cleaner._running
+    assert first is not None
     await cleaner.begin()
     assert cleaner._running is first
-    await asyncio.wait([first])
+    await first
     await cleaner.begin()
     assert cleaner._running is not first
     await cleaner.close()
