@@ -227,6 +227,14 @@ class Settings(BaseSettings):
         30, gt=0, le=DAY, description="Seconds after which a bulk delivery is hinted again.", examples=["30"]
     )
     sweep_every: float = Field(1, gt=0, le=DAY, description="Seconds between sweeps.", examples=["1"])
+    retention_days: int = Field(
+        90,
+        ge=1,
+        le=36_500,
+        description="Days that what has ended is kept; `notifier services retention` sets it for one service.",
+        examples=["90"],
+    )
+    clean_up_every: float = Field(600, gt=0, le=DAY, description="Seconds between two clean-ups.", examples=["600"])
     shutdown_grace: float = Field(
         20, gt=0, le=DAY, description="Seconds a stopping worker may take to finish its calls.", examples=["20"]
     )

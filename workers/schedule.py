@@ -28,6 +28,7 @@ def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
     return {
         "sweep": _round("sweep", settings.sweep_every),
         "walk": _round("walk", walk_every(settings)),
+        "clean_up": _round("clean_up", settings.clean_up_every),
     }
 
 

@@ -25,3 +25,9 @@ def sweep(**_: Any) -> None:
 def walk(**_: Any) -> None:
     """Take on the campaigns whose moment has come."""
     house.run_once_in(walk_every(settings) / 2, "walk", lambda workshop: workshop.walker.walk_due())
+
+
+@app.task(name="clean_up")
+def clean_up(**_: Any) -> None:
+    """Begin to delete what is too old, unless somebody is at it."""
+    house.run(lambda workshop: workshop.cleaner.begin())

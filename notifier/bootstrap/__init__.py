@@ -27,6 +27,7 @@ from notifier.campaigns.walk import Walker
 from notifier.channels.email import sns
 from notifier.channels.email.ses_events import SesEvents
 from notifier.delivery.budget import HEADROOM, Budget
+from notifier.delivery.clean_up import Cleaner
 from notifier.delivery.deliver import Deliverer, Terms
 from notifier.delivery.feedback import Feedback
 from notifier.delivery.measure import Measurer
@@ -172,12 +173,14 @@ class Workshop:
     deliverer: Deliverer
     sweeper: Sweeper
     walker: Walker
+    cleaner: Cleaner
     sources: Sources
     grace: timedelta
 
     async def close(self) -> None:
         """Finish what was begun, within the grace, and close every connection."""
         await self.walker.close()
+        await self.cleaner.close()
         await self.sources.close()
         await self.deliverer.drain(grace=self.grace)
         self.publisher.close()
@@ -232,6 +235,7 @@ def workshop(settings: Settings, app: Celery, *, pool: str) -> Workshop:
             call_rate=sender.call_rate,
             new_id=new_id,
         ),
+        cleaner=Cleaner(database=db, days=settings.retention_days, rng=rng),
         sources=found,
         grace=timedelta(seconds=settings.shutdown_grace),
     )

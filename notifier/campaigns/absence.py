@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -58,7 +59,7 @@ def _state(campaign: Campaign) -> Iterator[Finding]:
             yield _found(campaign, Code(f"campaign_{status}"), says, detail, at=campaign.updated_at)
     elif reason == "empty_audience":
         says = f"Campaign {campaign.id} found nobody in its audience when it started"
-        yield _found(campaign, Code.AUDIENCE_EMPTY, says, detail, at=campaign.started_at)
+        yield replace(_found(campaign, Code.AUDIENCE_EMPTY, says, detail, at=campaign.started_at), leads=False)
     elif campaign.walked_at is None and status is not Status.RUNNING:
         yield _found(
             campaign,

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from notifier import __version__
-from notifier.cli import campaign, dead_letters, explain, health, keys, run, send, templates
+from notifier.cli import campaign, dead_letters, explain, health, keys, run, send, services, templates
 from notifier.cli.options import DataDir, told, use
 from notifier.domain.errors import NotifierError
 
@@ -24,6 +24,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(keys.app, name="keys")
+app.add_typer(services.app, name="services")
 app.add_typer(templates.app, name="templates")
 app.add_typer(campaign.app, name="campaign")
 app.add_typer(dead_letters.app, name="deadletters")

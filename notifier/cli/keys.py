@@ -46,7 +46,7 @@ def create(
     from notifier.store import services
 
     key = new_key(mode)
-    _in_database(lambda tx: services.add_key(tx, name, key, scopes=scopes, mode=mode))
+    in_database(lambda tx: services.add_key(tx, name, key, scopes=scopes, mode=mode))
     if json:
         _print({"id": key.id, "key": key.text, "service": name, "scopes": scopes, "mode": mode})
         return
@@ -62,7 +62,7 @@ def list_(json: Json = False, data_dir: DataDir = None) -> None:
     use(data_dir)
     from notifier.store import services
 
-    rows = _in_database(services.list_keys)
+    rows = in_database(services.list_keys)
     if json:
         _print(
             [
@@ -95,14 +95,15 @@ def revoke(
         raise typer.BadParameter("ID has characters that no key's id has")
     from notifier.store import services
 
-    _in_database(lambda tx: services.revoke_key(tx, id))
+    in_database(lambda tx: services.revoke_key(tx, id))
     if json:
         _print({"id": id, "revoked": True})
     else:
         typer.echo(f"{id} is revoked.")
 
 
-def _in_database(work: Callable[[Connection], Awaitable[T]]) -> T:
+def in_database(work: Callable[[Connection], Awaitable[T]]) -> T:
+    """What `work` returns, done in a transaction of the database that the settings name."""
     from notifier import bootstrap
 
     async def run() -> T:

@@ -10,7 +10,15 @@ import signal
 import time
 
 #: Every failpoint, in the order in which a notification passes them; a campaign's chunk has two of its own.
-NAMES = ("before_commit", "after_commit", "walk_before_commit", "walk_after_commit", "after_claim", "after_call")
+NAMES = (
+    "before_commit",
+    "after_commit",
+    "walk_before_commit",
+    "walk_after_commit",
+    "after_claim",
+    "after_call",
+    "clean_up_before_commit",
+)
 
 ACTIONS = ("kill", "hang")
 _HANG_SECONDS = 3600.0

@@ -36,6 +36,8 @@ _NOW = text("SELECT now()")
 #: 08 connection, 28 login refused, 3D no such database, 53 resources (disk full, too many connections),
 #: 57 shutdown or cancel, 25006 read-only standby.
 _WEATHER = ("08", "28", "3D", "53", "57", "25006")
+#: A lock was not to be had in the time that the transaction would wait for it.
+_LOCK_TIMEOUT = "55P03"
 #: A table is not there: nobody has run `notifier migrate` yet.
 _UNDEFINED_TABLE = "42P01"
 
@@ -90,7 +92,7 @@ class Database:
             async with asyncio.timeout(within), self.engine.begin() as connection:
                 yield connection
         except Exception as error:
-            if is_weather(error):
+            if is_weather(error) or _sqlstate(error) == _LOCK_TIMEOUT:
                 raise Unavailable(retry_after=2) from error
             if _sqlstate(error) == _UNDEFINED_TABLE:
                 raise Unavailable("The database has no tables yet. Run: notifier migrate", retry_after=10) from error

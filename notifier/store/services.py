@@ -26,6 +26,17 @@ class KeyRow:
     revoked_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class ServiceRow:
+    """A calling service; `retention_days` is its own wish, None if it has none."""
+
+    name: str
+    created_at: datetime
+    retention_days: int | None
+
+
+LIST_SERVICES = text("SELECT name, created_at, retention_days FROM services ORDER BY name")
+RETAIN = text("UPDATE services SET retention_days = :days WHERE name = :name RETURNING id")
 ENSURE_SERVICE = text("""
     INSERT INTO services (name) VALUES (:name)
     ON CONFLICT (name) DO UPDATE SET name = excluded.name
@@ -81,6 +92,17 @@ async def revoke_key(db: Connection, id: str) -> None:
     """End a key's life, for good. Revoking twice is no error; an unknown id is."""
     if (await db.execute(REVOKE_KEY, {"id": id})).first() is None:
         raise NotFound(f"There is no key {id}. `notifier keys list` shows them.")
+
+
+async def list_services(db: Connection) -> list[ServiceRow]:
+    """Every service by name."""
+    return [ServiceRow(*row) for row in await db.execute(LIST_SERVICES)]
+
+
+async def retain(db: Connection, service: str, *, days: int | None) -> None:
+    """Keep what has ended of a service for so many days; None: as long as the settings say."""
+    if (await db.execute(RETAIN, {"name": service, "days": days})).first() is None:
+        raise NotFound(f"There is no service {service}. `notifier services list` shows them.")
 
 
 async def caller_of(db: Connection, key: str) -> Caller | None:

@@ -62,6 +62,7 @@ services = Table(
     Column("id", BigInteger, Identity(), primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     _moment("created_at", now=True),
+    Column("retention_days", Integer),  # of what has ended; None: what the settings say
 )
 
 #: `id` is the public half of a key, by which it is found; of the secret half only SHA-256 is kept.
@@ -304,4 +305,5 @@ idempotency = Table(
     Column("response", JSON, nullable=False),  # not JSONB: the first answer, to the letter
     _moment("created_at"),
     PrimaryKeyConstraint("service_id", "route", "key"),
+    Index("idempotency_age", "service_id", "created_at"),  # leftovers.KEYS, DELETE_KEYS; explanations.KEYS
 )

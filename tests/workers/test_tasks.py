@@ -21,7 +21,7 @@ def ours(app: Celery) -> dict[str, Callable[..., Any]]:
 
 
 def test_there_are_these_tasks_and_no_other(app: Celery) -> None:
-    assert set(ours(app)) == {"deliver", "sweep", "walk"}
+    assert set(ours(app)) == {"deliver", "sweep", "walk", "clean_up"}
 
 
 def test_a_task_has_a_docstring_and_one_statement(app: Celery) -> None:

@@ -257,7 +257,7 @@ async def test_who_does_not_fit_the_audience_is_told_which_part_does_not(running
     assert the(told, "attributes_do_not_fit")["detail"]["attributes"] == ["plan"]
     assert the(told, "has_no_such_channel")["detail"]["has_channel"] == "push"
     assert "silver" not in str(told)
-    assert "The directory has no recipient 77" in (await explained(running, 77, campaign_id=id))["answer"]
+    assert "the directory has no recipient 77" in (await explained(running, 77, campaign_id=id))["answer"]
 
 
 async def test_an_id_beside_the_range_and_one_that_came_later_are_told_apart(running: Running) -> None:
@@ -295,7 +295,8 @@ async def test_who_has_changed_since_the_walk_came_by_is_told_so(running: Runnin
     the(await explained(running, campaign_id=id), "locale_does_not_fit")
     await running.call("PUT", "/v1/recipients/42", {"locale": "de"})
     told = await explained(running, campaign_id=id)
-    assert [finding["code"] for finding in told["findings"]] == ["changed_since_walk"]
+    assert [finding["code"] for finding in told["findings"]] == ["audience_empty", "changed_since_walk"]
+    assert told["answer"].startswith("The recipient fits now, and did not when the walk")
 
 
 async def test_what_is_queued_in_a_paused_campaign_waits_for_it(running: Running) -> None:

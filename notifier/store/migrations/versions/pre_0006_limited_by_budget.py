@@ -6,7 +6,7 @@ The new rule lets through whatever the old one did, so no row needs to be looked
 from alembic import op
 
 revision = 'pre_0006'
-down_revision = 'pre_0004'
+down_revision = 'pre_0005'
 
 _NAME = 'campaigns_limited_by'
 
