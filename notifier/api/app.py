@@ -79,7 +79,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         templates,
         health,
     )
-    problems.install(app, routes=[route for room in rooms for route in room.router.routes])
+    routes = [route for room in rooms for route in room.router.routes]
+    problems.install(app, routes=routes)
     for room in rooms:
         app.include_router(room.router)
     app.add_middleware(
@@ -88,7 +89,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         rates=Rates(per_second=settings.key_rate_per_second, burst=settings.key_rate_burst),
         body_limit=lambda path: settings.max_batch_body_bytes if path.endswith("/batch") else settings.max_body_bytes,
     )
-    app.add_middleware(Timed, routes=app.routes)
+    app.add_middleware(Timed, routes=routes)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
 

@@ -43,7 +43,7 @@ async def test_who_is_refused_before_the_route_is_counted_at_the_route(running: 
 
 
 async def test_a_method_is_one_of_a_few_words(running: Running) -> None:
-    assert set(await counted(running, ("BREW", "/coffee", 404))) == {("other", "unmatched", "404")}
+    assert set(await counted(running, ("PROPFIND", "/coffee", 404))) == {("other", "unmatched", "404")}
 
 
 async def test_an_error_of_ours_is_a_500(monkeypatch: pytest.MonkeyPatch) -> None:
