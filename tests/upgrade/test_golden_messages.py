@@ -1,7 +1,7 @@
 """Messages of every release that was out, as they stand in Redis, are understood by this one.
 
-`golden/<envelope version>/` has one file a message, just as a queue had it (the host's name taken out). Add files, never
-change one: a release that is still running, or was rolled back to, goes on writing it.
+`golden/<envelope version>/` has one file a message, just as a queue had it (the host's name taken out). Add files,
+never change one: a release that is still running, or was rolled back to, goes on writing it.
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ async def test_a_hint_of_a_newer_envelope_is_left_and_its_delivery_hinted_again(
 
     await eventually(is_left, what="a worker to leave it")
     assert await running.statuses() == {"queued": len(newer["ids"])}
+    await running.sql("UPDATE deliveries SET due_at = now()")  # its hint's life is over
     running.start("control", "beat")
     assert await running.quiescence() == {"sent": len(newer["ids"])}
 
