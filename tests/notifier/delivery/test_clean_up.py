@@ -180,6 +180,28 @@ async def test_a_key_is_good_for_a_day_at_least_and_for_as_long_as_its_record(
     assert await a_cleaner(database, days=1).run() == Cleaned(0, 0, 1)
 
 
+async def test_a_key_goes_in_the_transaction_in_which_its_record_does(
+    intake: Intake, database: Database, shop: Caller
+) -> None:
+    await sent(intake, database, shop, key="order-991")
+    async with database.transaction() as tx:
+        shelf = Shelf(shop.service_id, await clock.now(tx))
+        await leftovers.drop_notifications(tx, shelf, limit=10)
+    assert await rows(database) == {}
+
+
+async def test_no_period_however_short_ends_the_day_that_a_key_is_good_for(
+    intake: Intake, database: Database, shop: Caller
+) -> None:
+    await intake.accept(a_request(shop, key="order-991"))
+    await sql(database, "DELETE FROM notifications")
+    for hours, is_left in ((23, 1), (25, 0)):
+        await sql(database, "UPDATE idempotency SET created_at = now() - make_interval(hours => :h)", h=hours)
+        async with database.transaction() as tx:
+            await leftovers.drop_keys(tx, Shelf(shop.service_id, await clock.now(tx)), limit=10)
+        assert (await rows(database)).get("idempotency", 0) == is_left
+
+
 async def test_a_replay_after_the_record_is_gone_makes_a_new_one(
     intake: Intake, database: Database, shop: Caller
 ) -> None:
