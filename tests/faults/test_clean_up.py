@@ -36,7 +36,7 @@ async def halves(house: FaultyHouse) -> int:
         "          (SELECT 1 FROM notifications n WHERE n.id = d.notification_id))"
         " + (SELECT count(*) FROM delivery_events e WHERE NOT EXISTS "
         "          (SELECT 1 FROM deliveries d WHERE d.id = e.delivery_id))"
-        " + (SELECT count(*) FROM deliveries d WHERE NOT EXISTS "
+        " + (SELECT count(*) FROM deliveries d WHERE status = 'sent' AND NOT EXISTS "
         "          (SELECT 1 FROM delivery_events e WHERE e.delivery_id = d.id))"
         " + (SELECT count(*) FROM idempotency i WHERE NOT EXISTS "
         "          (SELECT 1 FROM notifications n WHERE CAST(n.id AS text) = i.response ->> 'id'))"
