@@ -40,6 +40,7 @@ MAY: dict[tuple[str, str], set[Scope]] = {
     ("GET", "/v1/campaigns/{id}/deliveries"): PLANS | {Scope.READ},
     ("GET", "/v1/campaigns/{id}/recipients/{recipient_id}"): PLANS | {Scope.READ},
     ("GET", "/v1/deadletters"): {Scope.READ},
+    ("GET", "/v1/explain"): {Scope.READ},
     ("POST", "/v1/deadletters/replay"): SENDS,
     ("PUT", "/v1/recipients/{id}"): {Scope.RECIPIENTS},
     ("GET", "/v1/recipients/{id}"): {Scope.RECIPIENTS},

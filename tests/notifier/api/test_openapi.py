@@ -36,7 +36,7 @@ async def _schemathesis(running: Running, document: Path, *arguments: str) -> tu
         cwd=document.parent, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(110):
+        async with asyncio.timeout(280):
             words, _ = await process.communicate()
     finally:
         if process.returncode is None:
@@ -52,6 +52,7 @@ async def document(running: Running, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.timeout(300)
 async def test_schemathesis_finds_no_5xx_and_no_undocumented_answer(running: Running, document: Path) -> None:
     code, words = await _schemathesis(
         running, document, "--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--seed", "1"
