@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import pytest
+
 from tests.faults import invariants
 from tests.faults.house import FaultyHouse, a_mixed_one
 from tests.running import Answer
@@ -13,6 +15,7 @@ LIMIT = 1000
 A_BULK_MAIL = {"channels": ["email"], "priority": "bulk"}
 
 
+@pytest.mark.full
 async def test_f31_urgent_goes_through_while_ten_times_too_much_bulk_is_turned_away(house: FaultyHouse) -> None:
     """F31, I13. Bulk gets 429 with a Retry-After, urgent 202 and a few seconds at most; Redis' memory stays flat."""
     house.kill("api")

@@ -17,7 +17,7 @@ from tests.running import WORKING
 PEOPLE = 100
 
 
-@pytest.mark.parametrize("is_old", ["api", "workers"])
+@pytest.mark.parametrize("is_old", [pytest.param("api", marks=pytest.mark.full), "workers"])
 async def test_f32_one_release_accepts_and_the_other_delivers(
     house: FaultyHouse, old: Mapping[str, str], is_old: str
 ) -> None:
@@ -58,6 +58,7 @@ async def test_f32_workers_of_both_releases_share_the_work(house: FaultyHouse, o
     assert {fate.received for fate in fates.values()} == {1}
 
 
+@pytest.mark.full
 async def test_f33_migrating_while_the_previous_release_serves_costs_no_5xx(
     house: FaultyHouse, old: Mapping[str, str]
 ) -> None:
