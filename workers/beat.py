@@ -13,6 +13,7 @@ from celery.beat import PersistentScheduler
 from notifier import bootstrap
 from notifier.observe import exposition
 from notifier.observe.liveness import Liveness
+from notifier.queues import CONTROL_QUEUE
 from notifier.settings import Settings
 from workers.app import app
 from workers.watch import broker_answers
@@ -20,15 +21,33 @@ from workers.watch import broker_answers
 _STOP_SECONDS = 3.0
 
 
+#: Rounds that may wait for a control worker. Redis keeps messages that have expired: without a bound a day
+#: without one would leave it 170,000.
+ROOM = 20
+
+
 class Scheduler(PersistentScheduler):
-    """Celery's, and a sign of life after each tick."""
+    """Celery's, which asks for no round while nobody takes any, and gives a sign of life after each tick."""
 
     on_tick: ClassVar[Callable[[], None]] = staticmethod(lambda: None)
+
+    def apply_entry(self, entry: Any, producer: Any = None) -> None:
+        """Ask for a round, unless enough of them wait already."""
+        if waiting(producer) < ROOM:
+            super().apply_entry(entry, producer=producer)
 
     def tick(self, *arguments: Any, **named: Any) -> Any:
         wait = super().tick(*arguments, **named)
         type(self).on_tick()
         return wait
+
+
+def waiting(producer: Any) -> int:
+    """Messages in the control queue; 0 while the broker is away: then Celery says so when it publishes."""
+    try:
+        return int(producer.channel.queue_declare(queue=CONTROL_QUEUE, passive=True).message_count)
+    except producer.connection.connection_errors + producer.connection.channel_errors:  # no broker, or no queue yet
+        return 0
 
 
 @contextmanager

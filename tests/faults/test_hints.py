@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from random import Random
 from typing import Any
 
 from notifier.domain.notification import LANES
-from notifier.queues import celery_app
+from notifier.queues import CONTROL_QUEUE, celery_app
 from tests.faults import invariants
 from tests.faults.house import FaultyHouse
+from workers.beat import ROOM
 
 URGENT_MAIL = {"channels": ["email"], "recipient": {"email": "ada@example.com"}, "priority": "urgent"}
 QUEUE = "v1.urgent.email"
@@ -105,3 +107,25 @@ async def test_f35_two_beats_and_two_sweepers_give_everything_its_next_step_once
     fates = await invariants.hold(house, answered=ids)
     assert [(fate.status, fate.received, fate.attempt) for fate in fates.values()] == [("sent", 1, 2)] * 300
     assert len(await house.calls()) == 600
+
+
+async def test_f35_beat_asks_for_no_more_rounds_than_somebody_takes(house: FaultyHouse) -> None:
+    """F35. No control worker for a while: Redis keeps messages that have expired, so few may be put there."""
+    house.kill("control")
+    house.broker().delete(CONTROL_QUEUE)
+
+    def depth() -> int:
+        return int(str(house.broker().llen(CONTROL_QUEUE)))
+
+    async def is_full() -> bool:
+        return depth() >= ROOM
+
+    await house.until(is_full, what="rounds to pile up")
+    await asyncio.sleep(2)  # four more sweeps, and four more walks
+    assert depth() == ROOM
+    house.start("control")
+
+    async def is_taken() -> bool:
+        return depth() < ROOM
+
+    await house.until(is_taken, what="a control worker to take them, and beat to go on")
