@@ -94,9 +94,8 @@ async def estimate(running: Running, rate: int) -> None:
         "SELECT id FROM recipients WHERE service_id = (SELECT min(id) FROM services) "
         "AND id >= (SELECT max(id) + 1 FROM recipients WHERE id < 500000000000) ORDER BY id LIMIT 1000"
     )
-    print(
-        f"| the statement that steps over the hole of 10^11 ids | under 50 ms | {(time.monotonic() - start) * 1e3:.1f} ms |"
-    )
+    took_ms = (time.monotonic() - start) * 1e3
+    print(f"| a keyset read of 1,000 recipients behind the hole of 10^11 ids | under 50 ms | {took_ms:.1f} ms |")
     assert rows
 
 
