@@ -20,6 +20,7 @@ PATIENCE = 40.0
 POOL = 5
 
 
+@pytest.mark.full
 async def test_f15_without_a_free_connection_a_503_is_soon_there_and_nothing_leaks(house: FaultyHouse) -> None:
     """F15. Who has connections goes on with them; who needs one says 503 in bounded time, and 202 afterwards."""
     warm = await _posts(house, 50)

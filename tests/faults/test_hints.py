@@ -8,6 +8,8 @@ import time
 from random import Random
 from typing import Any
 
+import pytest
+
 from notifier.domain.notification import LANES
 from notifier.queues import CONTROL_QUEUE, celery_app
 from tests.faults import invariants
@@ -39,6 +41,7 @@ async def test_f16_every_hint_ten_times_and_shuffled_sends_each_once(house: Faul
     assert len(await house.calls()) == 200
 
 
+@pytest.mark.full
 async def test_f17_a_hint_that_celery_gives_out_again_while_it_is_worked_on_sends_nothing_twice(
     house: FaultyHouse,
 ) -> None:

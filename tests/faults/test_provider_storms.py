@@ -94,6 +94,7 @@ async def test_f20_a_storm_of_503_opens_the_breaker_and_costs_no_attempts(house:
     assert {fate.received for fate in fates.values()} == {1}
 
 
+@pytest.mark.full
 async def test_f20_connections_that_are_refused_are_the_same(house: FaultyHouse) -> None:
     """The provider's port is shut: nothing can have been taken, so `hold` is as safe as `retry`."""
     pid = house.stack.child("sandbox").pid
