@@ -33,7 +33,7 @@ class Scheduler(PersistentScheduler):
 
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
         """Ask for a round, unless enough of them wait already."""
-        if waiting(producer) < ROOM:
+        if waiting() < ROOM:
             super().apply_entry(entry, producer=producer)
 
     def tick(self, *arguments: Any, **named: Any) -> Any:
@@ -42,12 +42,15 @@ class Scheduler(PersistentScheduler):
         return wait
 
 
-def waiting(producer: Any) -> int:
+def waiting() -> int:
     """Messages in the control queue; 0 while the broker is away: then Celery says so when it publishes."""
-    try:
-        return int(producer.channel.queue_declare(queue=CONTROL_QUEUE, passive=True).message_count)
-    except producer.connection.connection_errors + producer.connection.channel_errors:  # no broker, or no queue yet
-        return 0
+    # Not by Celery's own producer: its channel is dead from an error on until it publishes again.
+    with app.connection_for_read() as connection:
+        try:
+            channel: Any = connection.default_channel
+            return int(channel.queue_declare(queue=CONTROL_QUEUE, passive=True).message_count)
+        except connection.connection_errors + connection.channel_errors:  # no broker, or no such queue yet
+            return 0
 
 
 @contextmanager

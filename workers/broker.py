@@ -7,6 +7,7 @@ from queue import Empty
 from typing import Any
 
 from kombu.transport import redis, virtual
+from redis.exceptions import ResponseError
 
 from notifier.observe import logs, metrics
 
@@ -14,12 +15,23 @@ log = logs.get(__name__)
 
 
 class QoS(redis.QoS):
-    """Counts a message as done even if Redis could not be told.
+    """Takes a message on, and counts it as done, even if Redis could not be told.
 
     kombu 5.6 keeps its place in the prefetch window instead. A worker whose children were all busy while Redis
     was away (a bulk pool under load, always) then had no place left, and never asked for a message again: "Couldn't
     ack" was its last word (celery#8030, celery#10205). What Redis was not told it may deliver again, as any hint.
     """
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Note a message that was read. A full Redis does not write it down, and kombu's worker would end there.
+
+        ("Unrecoverable error: OutOfMemoryError".) A hint that nobody has noted and that is lost is made again.
+        """
+        try:
+            super().append(message, delivery_tag)
+        except ResponseError as error:
+            log.warning("message_not_noted", error=type(error).__name__)
+            virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
         try:
