@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 from celery.beat import PersistentScheduler
+from kombu.exceptions import OperationalError
 
 from notifier import bootstrap
 from notifier.observe import exposition
@@ -49,7 +50,9 @@ def waiting() -> int:
         try:
             channel: Any = connection.default_channel
             return int(channel.queue_declare(queue=CONTROL_QUEUE, passive=True).message_count)
-        except connection.connection_errors + connection.channel_errors:  # no broker, or no such queue yet
+        except OperationalError:  # no broker
+            return 0
+        except connection.connection_errors + connection.channel_errors:  # the same, or no such queue yet
             return 0
 
 
