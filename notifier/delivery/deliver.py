@@ -48,6 +48,10 @@ EXCUSED = 5
 PATIENCE = 1.0
 #: Seconds after which what was put off is due again at the earliest.
 SHORTEST_WAIT = 0.5
+#: Between two tries to write results while the database is away.
+_WRITE_AGAIN_SECONDS = 0.2
+#: How long what a stopping worker has cut off is still tried to be written.
+_LAST_WRITES_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class Deliverer:
         self._running: set[asyncio.Task[None]] = set()
         self._recorder: GroupCommit[Result, bool] = GroupCommit(self._record, limit=100, lanes=1)
         self._stopping = False
+        self._write_until = float("inf")
 
     async def admit(self, hint: Hint) -> None:
         """Take a hint on, and return when the next one may come. What it names is delivered meanwhile."""
@@ -115,7 +120,8 @@ class Deliverer:
         for task in (left := list(self._running)):
             task.cancel()
         if left:
-            await asyncio.wait(left, timeout=2)
+            self._write_until = time.monotonic() + _LAST_WRITES_SECONDS
+            await asyncio.wait(left, timeout=_LAST_WRITES_SECONDS + 1)
 
     async def _deliver(self, hint: Hint, places: asyncio.Semaphore) -> None:
         groups: list[asyncio.Task[None]] = []
@@ -341,15 +347,17 @@ class Deliverer:
         return written
 
     async def _persist(self, results: Sequence[Result]) -> list[bool]:
-        """Write results; while the database is away, keep trying for as long as a lease may last."""
-        give_up = time.monotonic() + self._terms.lease.total_seconds() / 2
+        """Write results; while the database is away, keep trying until `drain` has waited long enough.
+
+        Their slots stay taken meanwhile, so that no more providers are called than can be written down.
+        """
         while True:
             try:
                 return await self._write(results)
             except Unavailable:
-                if time.monotonic() > give_up:
+                if time.monotonic() > self._write_until:
                     raise
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(_WRITE_AGAIN_SECONDS)
 
     async def _write(self, results: Sequence[Result]) -> list[bool]:
         gone = [address for result in results for address in result.gone]

@@ -45,6 +45,8 @@ MORE = 1.5
 LONGEST_GAP_SECONDS = 2.0
 #: While a queue is full, its lane is searched for dead rows only so often: that search reads every due row.
 SEARCH_FULL_LANE_SECONDS = 10.0
+#: So long after the database was away, leases are let be: workers that live hold results that they could not write.
+BACK_FOR_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,14 @@ class Sweeper:
     ) -> dict[str, int]:
         """One transaction: lock what is due, decide, write; hints follow the commit."""
         async with self._database.transaction() as tx:
-            due = await waits.due(tx, lane, limit=limit, with_hints=with_hints, early=early * is_empty)
+            due = await waits.due(
+                tx,
+                lane,
+                limit=limit,
+                with_hints=with_hints,
+                with_leases=time.monotonic() - self._database.back_since > BACK_FOR_SECONDS,
+                early=early * is_empty,
+            )
             if not due:
                 return {}
             now = await database.now(tx)

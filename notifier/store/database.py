@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -38,6 +39,8 @@ _NOW = text("SELECT now()")
 _WEATHER = ("08", "28", "3D", "53", "57", "25006")
 #: A lock was not to be had in the time that the transaction would wait for it.
 _LOCK_TIMEOUT = "55P03"
+#: A statement took longer than it may.
+_QUERY_CANCELED = "57014"
 #: A table is not there: nobody has run `notifier migrate` yet.
 _UNDEFINED_TABLE = "42P01"
 
@@ -73,6 +76,9 @@ class Database:
             },
         )
 
+        self._is_away = False
+        #: When it last answered again after it had not, by `time.monotonic`.
+        self.back_since = float("-inf")
         in_use, size = (metrics.DATABASE_POOL.labels(state) for state in ("in_use", "size"))
         for what, count in {
             "connect": size.inc,
@@ -92,11 +98,18 @@ class Database:
             async with asyncio.timeout(within), self.engine.begin() as connection:
                 yield connection
         except Exception as error:
-            if is_weather(error) or _sqlstate(error) == _LOCK_TIMEOUT:
+            if is_weather(error):
+                # Not so if it is we who ask too much of it.
+                self._is_away |= _sqlstate(error) != _QUERY_CANCELED and not isinstance(error, PoolTimeout)
+                raise Unavailable(retry_after=2) from error
+            if _sqlstate(error) == _LOCK_TIMEOUT:
                 raise Unavailable(retry_after=2) from error
             if _sqlstate(error) == _UNDEFINED_TABLE:
                 raise Unavailable("The database has no tables yet. Run: notifier migrate", retry_after=10) from error
             raise
+        if self._is_away:
+            self._is_away = False
+            self.back_since = time.monotonic()
 
     async def ping(self) -> None:
         """One round trip; `Unavailable` when the server does not answer."""

@@ -76,6 +76,7 @@ DUE = text(f"""
      WHERE d.priority = :priority AND d.channel = :channel
        AND d.due_at <= now() + make_interval(secs => :early_seconds) AND (d.due_at <= now() OR d.status = 'queued')
        AND (:with_hints OR d.expires_at <= now() OR d.status = 'sending')
+       AND (:with_leases OR d.status <> 'sending')
      ORDER BY d.due_at
      LIMIT :limit
        FOR UPDATE OF d SKIP LOCKED
@@ -197,12 +198,19 @@ BACKLOG = text("""
 
 
 async def due(
-    db: Connection, lane: Lane, *, limit: int, with_hints: bool = True, early: timedelta = timedelta(0)
+    db: Connection,
+    lane: Lane,
+    *,
+    limit: int,
+    with_hints: bool = True,
+    with_leases: bool = True,
+    early: timedelta = timedelta(0),
 ) -> list[Due]:
     """Lock and return deliveries of `lane` whose `due_at` has come, earliest first.
 
     Rows that another sweeper holds are passed over. `with_hints=False` leaves out those for
-    which there is only a hint to give (the queue is full, or the broker away). `early` takes in
+    which there is only a hint to give (the queue is full, or the broker away), `with_leases=False` those whose
+    lease has ended. `early` takes in
     queued ones whose hint would be given again only within that time.
     """
     found = await db.execute(
@@ -212,6 +220,7 @@ async def due(
             "channel": lane.channel,
             "limit": limit,
             "with_hints": with_hints,
+            "with_leases": with_leases,
             "early_seconds": early.total_seconds(),
         },
     )

@@ -19,7 +19,7 @@ def environment(folder: Path) -> dict[str, str]:
 
     The test fails, rather than be passed over, where the history is not there.
     """
-    command = ["git", "-C", str(_ROOT), "archive", "--format=zip", PREVIOUS, "notifier", "workers"]
+    command = ["git", "-C", str(_ROOT), "archive", "--format=zip", PREVIOUS, "notifier", "workers", "templates"]
     try:
         archive = subprocess.run(command, capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -32,4 +32,5 @@ def environment(folder: Path) -> dict[str, str]:
     with zipfile.ZipFile(io.BytesIO(archive.stdout)) as file:
         file.extractall(folder)
     # Safe path: or else `python -m notifier` would find the one in its working directory first.
-    return {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1"}
+    # Its own templates, as in its image: it would refuse a field that only this release knows.
+    return {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1", "NOTIFIER_TEMPLATES_DIR": str(folder / "templates")}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from notifier.delivery import sweep
 from notifier.delivery.sweep import Sweeper
 from notifier.domain.delivery import Status
 from notifier.domain.notification import OnUnknown
@@ -54,6 +57,17 @@ async def test_a_lease_that_ended_in_the_call_leaves_it_unknown_and_the_policy_d
         await make_due(database, id)
     await sweeper.sweep()
     assert hinted() == ({"urgent.email": [id]} if is_due else {})
+
+
+async def test_leases_are_let_be_while_the_database_is_only_just_back(
+    sweeper: Sweeper, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workers that hold them may live, with results that they could not write."""
+    await born(database, status=Status.SENDING, due_in=AGO)
+    database.back_since = time.monotonic()
+    assert (await sweeper.sweep()).moved == {}
+    monkeypatch.setattr(sweep, "BACK_FOR_SECONDS", 0)
+    assert (await sweeper.sweep()).moved == {"queued": 1}
 
 
 async def test_an_unknown_is_tried_again_only_once(sweeper: Sweeper, database: Database, hinted: Hinted) -> None:

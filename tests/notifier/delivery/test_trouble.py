@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 
 from notifier.domain.outcome import Sent
 from notifier.store.database import Database
-from tests.builders import MINUTE, born, history, row_of, sql
+from tests.builders import MINUTE, SECOND, born, history, row_of, sql
 from tests.faults.proxy import Wire
 from tests.notifier.delivery.carrier import never
 from tests.notifier.delivery.conftest import Bench, a_hint
@@ -81,7 +81,28 @@ async def test_a_result_is_written_when_the_database_is_back(
     assert sorted(bench.email.called) == ids, "and nobody was called again"
 
 
-async def test_a_database_that_stays_away_leaves_it_to_the_lease(
+async def test_a_result_is_written_even_after_its_lease_if_nobody_has_said_otherwise(
+    bench: Bench, database: Database, wire: Wire, wired: Database
+) -> None:
+    """PostgreSQL was away for longer than a lease: to send it again would be a second message by our own doing."""
+    (id,) = await born(database)
+    bench.email.gate.clear()
+    deliverer = bench.open(database=wired, lease=1)
+    await deliverer.admit(a_hint(id))
+    await bench.email.reached()
+    wire.cut()
+    bench.email.gate.set()
+
+    async def has_ended() -> bool:
+        return bool((await sql(database, "SELECT due_at < now() AS ended FROM deliveries"))[0]["ended"])
+
+    await eventually(has_ended, what="the lease to end")
+    wire.heal()
+    await deliverer.drain(grace=MINUTE)
+    assert await history(database, id) == [("sending", "sent", "accepted")]
+
+
+async def test_a_worker_that_stops_while_the_database_stays_away_leaves_it_to_the_lease(
     bench: Bench, database: Database, wire: Wire, wired: Database
 ) -> None:
     (id,) = await born(database)
@@ -92,7 +113,7 @@ async def test_a_database_that_stays_away_leaves_it_to_the_lease(
     wire.cut()
     bench.email.gate.set()
     async with asyncio.timeout(20):
-        await deliverer.drain(grace=MINUTE)
+        await deliverer.drain(grace=SECOND)
     row = await row_of(database, id)
     assert (row["status"], row["called_at"] is not None) == ("sending", True), "the sweeper will call it unknown"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -48,17 +49,37 @@ async def test_a_server_that_is_not_there_is_unavailable_and_says_when_to_come_a
     await nowhere.close()
 
 
+async def be_cut(database: Database) -> None:
+    async with database.transaction() as tx:
+        me = (await tx.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+        await sql(database, "SELECT pg_terminate_backend(:pid)", pid=me)
+        await tx.execute(text("SELECT 1"))
+
+
+async def take_long(database: Database) -> None:
+    async with database.transaction() as tx:
+        await tx.execute(text("SET LOCAL statement_timeout = 20"))
+        await tx.execute(text("SELECT pg_sleep(5)"))
+
+
+async def test_it_is_known_since_when_a_server_is_back(database: Database) -> None:
+    """A statement that took too long is no absence: whoever waits after an absence would wait for nothing."""
+    with pytest.raises(Unavailable):
+        await take_long(database)
+    await database.ping()
+    assert database.back_since == float("-inf")
+    with pytest.raises(Unavailable):
+        await be_cut(database)
+    before = time.monotonic()
+    await sql(database, "SELECT 1")
+    assert before <= database.back_since <= time.monotonic()
+
+
 async def test_a_connection_that_is_cut_in_a_transaction_is_unavailable_and_the_next_one_works(
     database: Database,
 ) -> None:
-    async def be_cut() -> None:
-        async with database.transaction() as tx:
-            me = (await tx.execute(text("SELECT pg_backend_pid()"))).scalar_one()
-            await sql(database, "SELECT pg_terminate_backend(:pid)", pid=me)
-            await tx.execute(text("SELECT 1"))
-
     with pytest.raises(Unavailable):
-        await be_cut()
+        await be_cut(database)
     # Connections are not looked at before each use, so one or two may still be found dead.
     for _ in range(6):
         try:
@@ -69,13 +90,8 @@ async def test_a_connection_that_is_cut_in_a_transaction_is_unavailable_and_the_
 
 
 async def test_a_statement_that_takes_too_long_is_unavailable(database: Database) -> None:
-    async def take_long() -> None:
-        async with database.transaction() as tx:
-            await tx.execute(text("SET LOCAL statement_timeout = 20"))
-            await tx.execute(text("SELECT pg_sleep(5)"))
-
     with pytest.raises(Unavailable):
-        await take_long()
+        await take_long(database)
 
 
 async def test_every_connection_has_a_limit_on_statements_and_forgotten_transactions(database: Database) -> None:

@@ -38,6 +38,12 @@ async def test_another_lane_is_left_alone(database: Database) -> None:
     assert await due(database) == []
 
 
+async def test_ended_leases_can_be_left_out(database: Database) -> None:
+    await born(database, status=Status.SENDING, due_in=AGO)
+    queued = await born(database, due_in=AGO)
+    assert await due(database, with_leases=False) == queued
+
+
 async def test_a_due_row_tells_how_far_it_has_come(database: Database) -> None:
     (id,) = await born(database, status=Status.SENDING, due_in=AGO, max_attempts=5, on_unknown=OnUnknown.HOLD)
     statement = (
