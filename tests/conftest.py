@@ -11,6 +11,7 @@ import pytest
 from notifier.embedded.stack import Stack
 from notifier.store import migrations
 from notifier.store.database import Database
+from tests.notifier.intake.broker import Broker
 from tests.running import WORKING, Running
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -49,6 +50,14 @@ async def database(store_url: str) -> AsyncIterator[Database]:
     database = Database(store_url, pool_size=5, application="tests")
     yield database
     await database.close()
+
+
+@pytest.fixture
+def broker(stack: Stack) -> Iterator[Broker]:
+    """An empty broker."""
+    broker = Broker(stack)
+    yield broker
+    broker.close()
 
 
 @pytest.fixture(scope="session")

@@ -24,14 +24,6 @@ AT_ONCE = 1.0
 
 
 @pytest.fixture
-def broker(stack: Stack) -> Iterator[Broker]:
-    """An empty broker."""
-    broker = Broker(stack)
-    yield broker
-    broker.close()
-
-
-@pytest.fixture
 def wire(stack: Stack) -> Iterator[Wire]:
     """The way to the broker."""
     port = urlsplit(stack.start_servers().redis_url).port

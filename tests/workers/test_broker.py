@@ -12,19 +12,11 @@ from kombu import Connection, Consumer, Producer, Queue
 from kombu.transport import redis as transport
 from prometheus_client import REGISTRY
 
-from notifier.embedded.stack import Stack
 from tests.faults.proxy import Wire
 from tests.notifier.intake.broker import DATABASE, Broker
 from workers import broker as module
 
 QUEUE = Queue("mends")
-
-
-@pytest.fixture
-def broker(stack: Stack) -> Iterator[Broker]:
-    broker = Broker(stack)
-    yield broker
-    broker.close()
 
 
 @pytest.fixture

@@ -31,9 +31,9 @@ from notifier.store.source_options import SourceOptions
 from notifier.store.sources import Sources
 from tests.builders import HINT_LIFE, a_caller, sql, the_catalogue
 from tests.notifier.delivery.conftest import Bench, a_hint, a_sweeper, bench
-from tests.notifier.intake.conftest import broker, publisher
+from tests.notifier.intake.conftest import publisher
 
-__all__ = ["bench", "broker", "publisher"]  # fixtures
+__all__ = ["bench", "publisher"]  # fixtures
 
 BULK_PUSH = Lane(Priority.BULK, Channel.PUSH)
 RULES = Rules(

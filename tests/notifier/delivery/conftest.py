@@ -23,9 +23,9 @@ from notifier.store.database import Database
 from tests.builders import HASHES, HINT_LIFE, URGENT_EMAIL, the_catalogue
 from tests.notifier.delivery.carrier import Carrier
 from tests.notifier.intake.broker import Broker
-from tests.notifier.intake.conftest import broker, publisher
+from tests.notifier.intake.conftest import publisher
 
-__all__ = ["broker", "publisher"]  # fixtures
+__all__ = ["publisher"]  # fixtures
 
 
 @pytest.fixture(autouse=True)

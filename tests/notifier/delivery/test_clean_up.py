@@ -20,9 +20,9 @@ from notifier.store import leftovers, services
 from notifier.store.database import Database
 from notifier.store.leftovers import Shelf
 from tests.builders import a_request, a_service, sql
-from tests.notifier.intake.conftest import broker, intake, opened, publisher
+from tests.notifier.intake.conftest import intake, opened, publisher
 
-__all__ = ["broker", "intake", "opened", "publisher"]  # fixtures
+__all__ = ["intake", "opened", "publisher"]  # fixtures
 
 TABLES = ("notifications", "deliveries", "delivery_events", "idempotency", "campaigns", "campaign_chunks")
 

@@ -6,20 +6,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from notifier.embedded.stack import Stack
 from notifier.intake.accept import Intake
 from notifier.queues import Publisher, celery_app
 from notifier.store.database import Database
 from tests.builders import HINT_LIFE, the_catalogue, the_rules
 from tests.notifier.intake.broker import Broker
-
-
-@pytest.fixture
-def broker(stack: Stack) -> Iterator[Broker]:
-    """An empty broker."""
-    broker = Broker(stack)
-    yield broker
-    broker.close()
 
 
 @pytest.fixture
