@@ -13,6 +13,7 @@ MINUTES ?= 20
 SEED ?= 3
 RATE ?=
 WRITE ?=
+JOBS ?= 2
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | while IFS="$$(printf '\t')" read -r t d; do printf '  make %-8s %s\n' "$$t" "$$d"; done
@@ -39,8 +40,8 @@ demo: $(VENV)/.run  ## The whole service on this machine: sends for real, breaks
 up: $(VENV)/.run  ## Everything on this machine until Ctrl-C (DATA_DIR=.data PORT=8000)
 	@$(BIN)/notifier up --data-dir $(DATA_DIR) --port $(PORT)
 
-test: $(VENV)/.dev  ## Every test but the long ones, with real PostgreSQL, Valkey and workers
-	@$(BIN)/python -m pytest tests -m "not full"
+test: $(VENV)/.dev  ## Every test but the long ones, with real PostgreSQL, Valkey and workers (JOBS=2 processes)
+	@$(BIN)/python -m pytest tests -m "not full" -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict, import rules, file sizes, templates
 	@$(BIN)/ruff format --check .

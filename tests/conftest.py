@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from notifier.embedded import ports
 from notifier.embedded.stack import Stack
 from notifier.store import migrations
 from notifier.store.database import Database
@@ -15,6 +17,26 @@ from tests.notifier.intake.broker import Broker
 from tests.running import WORKING, Running
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
+_TESTS = Path(__file__).parent
+#: For each process of pytest-xdist, so that no two are given the same port.
+_PORTS_EACH = 2000
+
+
+def pytest_configure() -> None:
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        ports.FIRST += int(worker.removeprefix("gw")) % 7 * _PORTS_EACH
+        ports.LAST = ports.FIRST + _PORTS_EACH - 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With pytest-xdist, a file's tests stay together. Those of faults are all one group, begun first.
+
+    They take the longest, and two houses under fault on one machine would be in each other's way.
+    """
+    for item in items:
+        path = item.path.relative_to(_TESTS)
+        item.add_marker(pytest.mark.xdist_group("faults" if path.parts[0] == "faults" else str(path)))
+    items.sort(key=lambda item: item.path.relative_to(_TESTS).parts[0] != "faults")
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ HOST = "127.0.0.1"
 #: Above it, a client that knocks at a stopped server can be given the server's own port, and connects to itself.
 FIRST, LAST = 15_000, 29_999
 _TRIES = 200
+#: Handed out already: who got one may not listen on it yet.
+_given: set[int] = set()
 
 
 def is_free(port: int) -> bool:
@@ -27,9 +29,10 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port on which nobody listens at this moment; somebody may take it before you do."""
+    """A port on which nobody listens at this moment; somebody else may take it before you do."""
     for _ in range(_TRIES):
         port = FIRST + secrets.randbelow(LAST - FIRST + 1)
-        if is_free(port):
+        if port not in _given and is_free(port):
+            _given.add(port)
             return port
     raise OSError(f"no free port found between {FIRST} and {LAST}")
