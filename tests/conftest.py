@@ -28,6 +28,7 @@ def pytest_configure() -> None:
         ports.LAST = ports.FIRST + _PORTS_EACH - 1
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With pytest-xdist, a file's tests stay together. Those of faults are all one group, begun first.
 
