@@ -103,7 +103,7 @@ async def test_f36_the_walker_killed_again_and_again_at_its_commit(house: Faulty
     async def has_died_thrice() -> bool:
         return houses_opened(house) >= opened + 4
 
-    await house.until(has_died_thrice, what="three walkers to be killed and followed by another")
+    await house.until(has_died_thrice, what="three walkers to be killed and followed by another", within=60)
     chunks = await house.sql("SELECT number FROM campaign_chunks")
     if failpoint == "walk_before_commit":
         assert not chunks
