@@ -39,11 +39,11 @@ async def test_everybody_is_told_once_on_every_channel_over_all_gaps(stage: Stag
     assert shown["progress"]["planned"] == shown["progress"]["in_flight"] == 16
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 async def test_killed_walkers_leave_nobody_out_and_tell_nobody_twice(stage: Stage, seed: int) -> None:
     """I12: each chunk is whole or nothing, and the row says where to go on."""
     rng = Random(seed)
-    everybody = sorted(rng.sample(range(10**12), 300))
+    everybody = sorted(rng.sample(range(10**12), 150))
     await stage.people(*everybody)
     id = await stage.plan(chunk_size=7)
     for turn in range(2000):
@@ -62,14 +62,14 @@ async def test_killed_walkers_leave_nobody_out_and_tell_nobody_twice(stage: Stag
 
 
 async def test_walkers_that_walk_at_once_share_the_work(stage: Stage) -> None:
-    await stage.people(*range(1, 400))
+    await stage.people(*range(1, 200))
     id = await stage.plan(chunk_size=5)
     walkers = [stage.walker() for _ in range(5)]
-    while (await stage.shown(id))["progress"]["recipients"] < 399:
+    while (await stage.shown(id))["progress"]["recipients"] < 199:
         await asyncio.gather(*(walker.walk_due() for walker in walkers))
         await asyncio.sleep(0.01)
     assert set((await stage.told()).values()) == {1}
-    assert (await stage.shown(id))["chunks"] == 80
+    assert (await stage.shown(id))["chunks"] == 40
 
 
 async def test_a_hole_of_a_hundred_thousand_million_ids_is_one_step(stage: Stage) -> None:
