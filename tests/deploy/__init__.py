@@ -1,0 +1,1 @@
+"""Image, compose file and chart: rendered by real Helm, checked against real schemas, their processes started."""
