@@ -35,7 +35,7 @@ class Process:
 
 
 def of_chart(objects: list[Object], given: Mapping[str, Mapping[str, str]]) -> dict[str, Process]:
-    """Every process of ours that the chart starts, by its name without the release's. `given` are Secrets from elsewhere."""
+    """Every process of ours that the chart starts, by its name without the release's. `given`: Secrets of others."""
     configs = {e["metadata"]["name"]: e["data"] for e in of_kind(objects, "ConfigMap")}
     secrets = {e["metadata"]["name"]: e["stringData"] for e in of_kind(objects, "Secret")}
     return {process.name: process for process in _of_pods(objects, configs, {**secrets, **given})}
@@ -84,7 +84,7 @@ def of_compose(file: Mapping[str, Any]) -> dict[str, Process]:
 
 
 class Deployed:
-    """Processes on a private stack. `addresses` (what they would reach → what is here) are replaced wherever they stand."""
+    """Processes on a private stack. `addresses` are what they would reach → what is here, wherever it stands."""
 
     def __init__(self, running: Running, addresses: Mapping[str, str], folder: Path) -> None:
         self.running = running
@@ -141,7 +141,7 @@ class Deployed:
         place = self._folder / process.name
         tmp = place / "tmp"
         tmp.mkdir(parents=True)
-        paths = {"/app/templates": str(ROOT / "templates"), "/tmp": str(tmp)}  # noqa: S108
+        paths = {"/app/templates": str(ROOT / "templates"), "/tmp": str(tmp)}
         for mount, files in process.files.items():
             paths[mount] = str(place / mount.strip("/"))
             Path(paths[mount]).mkdir(parents=True)

@@ -57,7 +57,9 @@ async def everybody_is_told(running: Running, *, relayed: bool = False) -> dict[
     assert (await running.call("PUT", "/v1/recipients/42/devices/adas-phone", {"platform": "ios"})).status < 300
     issued = await running.sandbox("POST", "/webpush/subscriptions", {"count": 1})
     browser = issued["subscriptions"][0] | {"endpoint": "https://fcm.googleapis.com/fcm/send/adas-browser"}
-    told = await running.call("PUT", "/v1/recipients/42/subscriptions", browser if relayed else issued["subscriptions"][0])
+    told = await running.call(
+        "PUT", "/v1/recipients/42/subscriptions", browser if relayed else issued["subscriptions"][0]
+    )
     assert told.status < 300, told.body
     for priority in ("urgent", "bulk"):
         answer = await running.send(recipient={"id": 42}, channels=["email", "push", "desktop"], priority=priority)
@@ -138,6 +140,7 @@ async def test_production_with_a_bulk_pool_a_channel_and_files_of_providers(runn
     assert all(ended_well(code) for code in codes.values()), codes
 
 
+@pytest.mark.full
 async def test_compose_starts_a_service_that_sends(running: Running, tmp_path: Path) -> None:
     """Mailpit is the sandbox's SMTP server here."""
     processes = of_compose(compose.read(compose.dotenv()))
