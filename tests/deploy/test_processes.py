@@ -17,6 +17,8 @@ from tests.deploy.charts import LEAST, matrix, over, render, rendered
 from tests.deploy.processes import Deployed, Process, ended_well, of_chart, of_compose
 from tests.running import Running, eventually
 
+#: Eight processes come and go in one test: on a machine that is busy with other tests, too, that takes its time.
+pytestmark = pytest.mark.timeout(300)
 WORKING = ("worker-", "beat", "api")
 
 
