@@ -141,6 +141,10 @@ class Wire:
             self._loop.run_forever()
         finally:
             server.close()
+            self._set(Fault(Kind.CUT))
+            # Who was let in just now has no task yet: it takes some turns of the loop.
+            for _ in range(3):
+                self._loop.run_until_complete(asyncio.sleep(0))
             self._cut_all()
             if serving := asyncio.all_tasks(self._loop):
                 self._loop.run_until_complete(asyncio.wait(serving, timeout=_CLOSE_SECONDS))
