@@ -305,6 +305,19 @@ class Settings(BaseSettings):
         examples=["60"],
     )
 
+    # -- errors and traces, each with an extra to install --
+    sentry_dsn: SecretStr | None = Field(
+        None,
+        description="Where errors are reported (`notifier[sentry]`): kinds, frames and ids, nothing of anybody.",
+        examples=["https://key@sentry.example/1"],
+    )
+    otlp_endpoint: str | None = Field(
+        None,
+        description="An OpenTelemetry collector (`notifier[otel]`; OTLP over HTTP, /v1/traces is added). Only this "
+        "switches traces on; headers, sampling and the rest are OpenTelemetry's own OTEL_* variables.",
+        examples=["http://collector:4318"],
+    )
+
     # -- the house --
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.", examples=["INFO"])
     log_format: str = Field("json", description="json, or text for people.", examples=["json"])
@@ -378,7 +391,7 @@ class Settings(BaseSettings):
             raise ValueError(f"must begin with one of {', '.join(BROKERS)}")
         return with_number(with_port(url))
 
-    @field_validator("ses_endpoint_url", "fcm_endpoint_url", "sandbox_url", "public_url")
+    @field_validator("ses_endpoint_url", "fcm_endpoint_url", "sandbox_url", "public_url", "otlp_endpoint")
     @classmethod
     def _http(cls, url: str | None) -> str | None:
         if url is not None and not url.startswith(("http://", "https://")):

@@ -12,16 +12,18 @@ import os
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 
 from notifier import bootstrap
-from notifier.observe import exposition, logs, metrics
+from notifier.observe import errors, exposition, logs, metrics
 from notifier.observe.liveness import Sign
 from notifier.queues import Hint, HintNotUnderstood
 from notifier.settings import Settings
+from workers import ROLE
 
 log = logs.get(__name__)
 
@@ -39,6 +41,8 @@ class House:
         self._thread = threading.Thread(target=self._loop.run_forever, name="house", daemon=True)
         self._thread.start()
         self._grace = settings.shutdown_grace
+        self._traces = ExitStack()
+        self._traces.enter_context(bootstrap.tracing(settings, ROLE))
         #: When this process last ended each of its rounds, by `time.monotonic`.
         self.rounds: dict[str, float] = {}
         self.workshop = self.run(_opened(settings, app))
@@ -56,6 +60,8 @@ class House:
 
     def close(self) -> None:
         self.run(self.workshop.close())
+        self._traces.close()
+        errors.stop()  # Celery's processes end without looking back
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         if not self._thread.is_alive():

@@ -18,6 +18,7 @@ from celery import Celery
 
 from notifier import __version__, queues
 from notifier.bootstrap.carriers import budgets, provider_names, provider_options, providers, redis_client, ses_events
+from notifier.bootstrap.telemetry import check_extras, report_errors, tracing
 from notifier.campaigns.audience import Audiences
 from notifier.campaigns.check import Checker
 from notifier.campaigns.check import Rules as CampaignRules
@@ -50,7 +51,7 @@ from notifier.store.sources import Sources
 from notifier.templating import Catalogue
 from notifier.templating import load as load_templates
 
-__all__ = ["provider_options", "providers", "ses_events"]
+__all__ = ["provider_options", "providers", "ses_events", "tracing"]
 
 log = logs.get(__name__)
 
@@ -59,6 +60,8 @@ def prepare() -> Settings:
     """What every process does first: read the settings, set up logging, arm a failpoint if a test asks."""
     settings = load()
     logs.configure(level=settings.log_level, form=settings.log_format)
+    check_extras(settings)
+    report_errors(settings)
     try:
         failpoint.arm(settings.failpoint)
     except ValueError as error:

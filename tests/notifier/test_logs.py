@@ -88,3 +88,54 @@ def test_an_error_says_where_and_what_kind_but_never_its_own_words(given: str, w
     assert "test_logs.py" in told
     assert told.index("builtins.KeyError") < told.index("builtins.ValueError")
     assert "ada@example.com" not in written.getvalue()
+
+
+def test_what_is_below_the_level_is_not_written(written: StringIO) -> None:
+    log.debug("claimed", count=3)
+    logs.configure(level="DEBUG")
+    (handler,) = logging.getLogger().handlers
+    assert isinstance(handler, logging.StreamHandler)
+    handler.setStream(written)
+    log.debug("claimed", count=4)
+    assert [entry["count"] for entry in entries(written)] == [4], "also of a logger that was used before"
+
+
+def test_a_line_bears_what_is_bound_and_no_longer_than_its_block(written: StringIO) -> None:
+    with logs.about(request_id="mine", email="canary"):
+        log.info("claimed")
+        logging.getLogger("library").warning("slow")
+    log.info("swept")
+    assert [entry.get("request_id") for entry in entries(written)] == ["mine", "mine", None]
+    assert "canary" not in written.getvalue()
+
+
+class Closed(StringIO):
+    """A pipe whose reader has gone."""
+
+    def write(self, _: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_log_that_nobody_reads_any_more_stops_nothing(written: StringIO) -> None:
+    handler = logging.getLogger().handlers[0]
+    assert isinstance(handler, logging.StreamHandler)
+    handler.setStream(Closed())
+    log.info("swept", count=1)
+    handler.setStream(written)
+    log.info("swept", count=2)
+    assert [entry["count"] for entry in entries(written)] == [2]
+
+
+def test_an_error_is_passed_on_once_and_only_if_it_is_logged_as_one(
+    written: StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed: list[tuple[str, str]] = []
+    monkeypatch.setattr(logs, "on_error", lambda error, told: passed.append((type(error).__name__, told["event"])))
+    for tell in (log.exception, logging.getLogger("library").exception, log.warning, log.debug):
+        try:
+            fails("ada")
+        except ValueError:
+            tell("failed", exc_info=True)
+    log.error("failed")
+    assert passed == [("ValueError", "failed")] * 2
+    assert len(entries(written)) == 4
