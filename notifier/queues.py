@@ -14,13 +14,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
 from celery import Celery
 from kombu import Producer, Queue
 
 from notifier.domain.notification import LANES, Lane, Priority
+from notifier.domain.origin import Origin
 from notifier.observe import logs, metrics
 
 #: Raised when the meaning of a hint changes. A worker leaves envelopes it does not know to a newer one.
@@ -38,6 +39,9 @@ _PAUSE_SECONDS = 1.0
 
 log = logs.get(__name__)
 
+#: Who asked for a hint's deliveries: requests in the order of its ids, each with how many of them are its own.
+Requests = tuple[tuple[Origin | None, int], ...]
+
 
 class HintNotUnderstood(Exception):
     """The message is not a hint that this release knows. It is dropped; the sweeper makes another."""
@@ -45,16 +49,29 @@ class HintNotUnderstood(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """Deliveries of one lane that are ready to be claimed. `hinted_at` is the sender's clock, for the timeline only."""
+    """Deliveries of one lane that are ready to be claimed. `hinted_at` is the sender's clock, for the timeline only.
+
+    `requests` is for logs and traces, and empty if nobody knows: a hint of the sweeper, the walker or an older release.
+    """
 
     lane: Lane
     ids: tuple[int, ...]
     hinted_at: float
     by: str
+    requests: Requests = ()
 
     def message(self) -> dict[str, Any]:
         """The task's keyword arguments."""
-        return {"v": ENVELOPE, "lane": str(self.lane), "ids": list(self.ids), "at": self.hinted_at, "by": self.by}
+        told = {"v": ENVELOPE, "lane": str(self.lane), "ids": list(self.ids), "at": self.hinted_at, "by": self.by}
+        if not self.requests:
+            return told
+        named = [(origin and origin.request_id, origin and origin.traceparent, n) for origin, n in self.requests]
+        return told | {"requests": [list(each) for each in named]}
+
+    def origins(self) -> dict[int, Origin]:
+        """The request that each delivery comes from, by its id, as far as it is known."""
+        spread = (origin for origin, count in self.requests for _ in range(count))
+        return {id: origin for id, origin in zip(self.ids, spread, strict=False) if origin is not None}
 
     @classmethod
     def parse(cls, message: Mapping[str, Any]) -> Hint:
@@ -66,7 +83,7 @@ class Hint:
             at = float(message.get("at", 0.0))
             datetime.fromtimestamp(at, UTC)  # must be a moment: it is written down with what becomes of the hint
             by = "".join(char for char in str(message.get("by", ""))[:16] if char.isprintable())
-            hint = cls(Lane.parse(str(message["lane"])), ids, at, by)
+            hint = cls(Lane.parse(str(message["lane"])), ids, at, by, _requests(message.get("requests"), len(ids)))
         except (KeyError, TypeError, ValueError, OverflowError, OSError, RecursionError) as error:
             raise HintNotUnderstood(type(error).__name__) from error
         if not all(0 <= id < 1 << 63 for id in ids):
@@ -74,17 +91,41 @@ class Hint:
         return hint
 
 
-def hints(born: Iterable[tuple[int, Lane]], *, by: str, size: int = HINT_SIZE) -> list[Hint]:
-    """Hints for deliveries given as (id, lane): by lane, `size` to a hint at most, ids in order, urgent first."""
+def _requests(told: object, size: int) -> Requests:
+    """What a message says of requests, () if it makes no sense: a hint is good without, so it is never left for it."""
+    if not isinstance(told, list) or len(told) > size:
+        return ()
+    found = []
+    for each in told:
+        if not (isinstance(each, list) and len(each) == 3 and type(each[2]) is int and each[2] > 0):
+            return ()
+        found.append((Origin.read(each[0], each[1]), each[2]))
+    return tuple(found) if sum(count for _, count in found) == size else ()
+
+
+def hints(
+    born: Iterable[tuple[int, Lane]], *, by: str, size: int = HINT_SIZE, origins: Mapping[int, Origin] | None = None
+) -> list[Hint]:
+    """Hints for deliveries given as (id, lane): by lane, `size` to a hint at most, ids in order, urgent first.
+
+    `origins` has the requests that asked for them, by id. Requests that were committed together share hints as before,
+    for a message each would cost more than the commit; so a hint tells of each of its requests.
+    """
     by_lane: dict[Lane, list[int]] = {}
     for id, lane in born:
         by_lane.setdefault(lane, []).append(id)
     at = time.time()
     return [
-        Hint(lane, tuple(group), at, by)
+        Hint(lane, tuple(group), at, by, _runs(group, origins or {}))
         for lane in sorted(by_lane, key=LANES.index)
         for group in _batched(sorted(by_lane[lane]), min(size, HINT_SIZE))
     ]
+
+
+def _runs(ids: Sequence[int], origins: Mapping[int, Origin]) -> Requests:
+    if not any(id in origins for id in ids):
+        return ()
+    return tuple((origin, len(list(run))) for origin, run in groupby(ids, key=origins.get))
 
 
 def celery_app(broker_url: str, **settings: Any) -> Celery:

@@ -213,7 +213,7 @@ async def born(
                 for row in rows
             ],
         )
-    return sorted(id for id, _, _ in made)
+    return sorted(id for id, *_ in made)
 
 
 # -- looking behind the doors --

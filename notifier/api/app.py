@@ -27,12 +27,15 @@ from notifier.api.addresses import AddressCheck
 from notifier.api.auth import Keys
 from notifier.api.houses import House
 from notifier.api.limits import Gate, Rates
-from notifier.api.watch import Timed, watched
+from notifier.api.watch import Watch, watched
 from notifier.settings import Settings
 
 DESCRIPTION = """
 Deliver email, push and desktop notifications. A `202` means: it is stored, and it will be delivered or end with a
 reason you can ask for. Send an `Idempotency-Key` with every POST, and repeat it as often as you need.
+
+Every answer has an `X-Request-Id`: the one you sent (1 to 64 letters, digits and `._:-`), or a new one. It stands in
+the logs of whatever the request has caused.
 """
 
 
@@ -43,10 +46,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with watched(settings):
-            yield
+        with bootstrap.tracing(settings, "api"):
+            async with watched(settings):
+                yield
         await reception.close()
 
+    # FastAPI can make spans of its own, with paths and errors' words in them; ours have neither.
+    telemetry: dict[str, Any] = {"telemetry": dict.fromkeys(("tracing", "metrics", "logs", "auto_configure"), False)}
     app = FastAPI(
         title="Notifier",
         version="1",
@@ -55,6 +61,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=_operation_id,
         redoc_url=None,
         redirect_slashes=False,  # a 307 to the address without it would be one more answer to document
+        **telemetry,
     )
     app.state.house = House(
         reception.database,
@@ -89,7 +96,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         rates=Rates(per_second=settings.key_rate_per_second, burst=settings.key_rate_burst),
         body_limit=lambda path: settings.max_batch_body_bytes if path.endswith("/batch") else settings.max_body_bytes,
     )
-    app.add_middleware(Timed, routes=routes)
+    app.add_middleware(Watch, routes=routes)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
 

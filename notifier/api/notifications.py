@@ -16,6 +16,7 @@ from notifier.api.auth import Reads, Sends
 from notifier.api.batches import summary
 from notifier.api.bodies import MAX_ID, MAX_LIFE, Body, Data, JsonRoute, Moment, UserId, line
 from notifier.api.houses import House, TheHouse
+from notifier.api.origins import origin_of
 from notifier.api.problems import problems as may
 from notifier.api.replays import IdempotencyKey, answer, idempotency
 from notifier.domain.ask import Ask, Idempotency
@@ -25,8 +26,10 @@ from notifier.domain.delivery import Status
 from notifier.domain.errors import NotifierError
 from notifier.domain.idempotency import fingerprint, parse_key
 from notifier.domain.notification import Channel, OnUnknown, Priority
+from notifier.domain.origin import Origin
 from notifier.domain.recipient import Recipient
 from notifier.intake import read
+from notifier.observe import logs
 
 router = APIRouter(prefix="/v1/notifications", tags=["notifications"], route_class=JsonRoute)
 
@@ -124,7 +127,8 @@ async def create_notification(
     """Accept one notification for delivery: its rows are committed when this answers."""
     asked = _ask(ask, house)
     used = await idempotency(request, "notifications", key)
-    given = await house.intake.accept(AskedBy(caller, asked, used))
+    given = await house.intake.accept(AskedBy(caller, asked, used, origin_of(request)))
+    logs.bind(notification_id=given.body["id"])
     return answer(given, location=f"/v1/notifications/{given.body['id']}")
 
 
@@ -134,7 +138,8 @@ async def create_notifications(
 ) -> Response:
     """Accept up to 1000 notifications in one transaction; the answer has one result each, in order."""
     whole = await idempotency(request, "notifications/batch", key)
-    asked = [_item(item, index, house, caller) for index, item in enumerate(batch.notifications)]
+    origin = origin_of(request)
+    asked = [_item(item, index, house, caller, origin) for index, item in enumerate(batch.notifications)]
     given = await house.intake.accept_batch(asked, service_id=caller.service_id, whole=whole, summary=summary)
     return answer(given)
 
@@ -189,7 +194,9 @@ def _ask(body: NotificationRequest, house: House, *loc: str | int) -> Ask:
     )
 
 
-def _item(raw: dict[str, Any], index: int, house: House, caller: Caller) -> AskedBy | NotifierError:
+def _item(
+    raw: dict[str, Any], index: int, house: House, caller: Caller, origin: Origin | None
+) -> AskedBy | NotifierError:
     """One item of a batch: it is read by itself, so that a wrong one does not fail the others."""
     loc = ("body", "notifications", index)
     try:
@@ -197,7 +204,7 @@ def _item(raw: dict[str, Any], index: int, house: House, caller: Caller) -> Aske
         key = parse_key(item.idempotency_key)
         body = {name: value for name, value in raw.items() if name != "idempotency_key"}
         used = Idempotency("notifications", key, fingerprint(body)) if key else None
-        return AskedBy(caller, _ask(item, house, *loc), used)
+        return AskedBy(caller, _ask(item, house, *loc), used, origin)
     except ValidationError as error:
         return problems.invalid(error, loc)
     except NotifierError as error:

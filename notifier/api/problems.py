@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from notifier.api.origins import HEADER, origin_of
 from notifier.api.words import words_for
 from notifier.domain import errors
 from notifier.domain.errors import FieldProblem, NotifierError
@@ -173,4 +174,6 @@ def install(app: FastAPI, *, routes: Sequence[BaseRoute]) -> None:
         log.error("request_failed", route=getattr(request.scope.get("route"), "path", None), exc_info=error)
         body = {"type": "about:blank", "title": "Internal error", "status": 500, "code": "internal_error"}
         body |= {"detail": "Something broke on our side; it has been logged. Try again.", "errors": []}
-        return Response(orjson.dumps(body), 500, media_type="application/problem+json")
+        # Here, since Starlette answers for us beyond all middleware.
+        headers = {HEADER: origin.request_id} if (origin := origin_of(request)) else None
+        return Response(orjson.dumps(body), 500, headers, media_type="application/problem+json")

@@ -18,21 +18,22 @@ from typing import Any
 
 from notifier.delivery.begin import begin
 from notifier.delivery.budget import Grant, Slot
+from notifier.delivery.record import Recorder, Result
 from notifier.delivery.send import EXPIRED, Attempt, Ready, Sender
 from notifier.delivery.slots import Slots
 from notifier.domain import delivery as rules
 from notifier.domain.delivery import Status, Step
 from notifier.domain.errors import Unavailable
 from notifier.domain.notification import LANES, Priority
+from notifier.domain.origin import Origin
 from notifier.domain.outcome import Sent, Throttled, Transient, Unknown
-from notifier.domain.recipient import Device, Recipient, Subscription, Target
+from notifier.domain.recipient import Device, Recipient, Subscription
 from notifier.domain.suppression import Hashes
-from notifier.observe import failpoint, logs, metrics
+from notifier.observe import failpoint, logs, metrics, tracing
 from notifier.queues import Hint
 from notifier.store import deliveries, recipients, waits
 from notifier.store.database import Database
 from notifier.store.deliveries import Claim, Record
-from notifier.store.group_commit import GroupCommit
 
 log = logs.get(__name__)
 
@@ -48,8 +49,6 @@ EXCUSED = 5
 PATIENCE = 1.0
 #: Seconds after which what was put off is due again at the earliest.
 SHORTEST_WAIT = 0.5
-#: Between two tries to write results while the database is away.
-_WRITE_AGAIN_SECONDS = 0.2
 #: How long what a stopping worker has cut off is still tried to be written.
 _LAST_WRITES_SECONDS = 1.0
 
@@ -63,11 +62,31 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What is to be written of an attempt, and the addresses (with their service) that turned out to be gone."""
+class Taken:
+    """A delivery that is ours now: its claim, the hint that named it, the request that asked for it if that is known.
 
-    record: Record
-    gone: tuple[tuple[int, Target], ...] = ()
+    `now` is the database's clock.
+    """
+
+    claim: Claim
+    hint: Hint
+    origin: Origin | None
+    now: Callable[[], datetime]
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What every line that is logged about it says."""
+        told = {"delivery_id": self.claim.id, "lane": str(self.hint.lane), "attempt": self.claim.attempt}
+        return told | ({"request_id": self.origin.request_id} if self.origin else {})
+
+    @property
+    def traceparent(self) -> str | None:
+        return self.origin.traceparent if self.origin else None
+
+    @property
+    def traced(self) -> dict[str, str | int | float]:
+        """The same for its span."""
+        return {f"notifier.{name}": told for name, told in self.told.items()}
 
 
 class Deliverer:
@@ -84,9 +103,8 @@ class Deliverer:
         #: Until when a lane's providers are known to have no budget left, by `time.monotonic`.
         self._short_until = dict.fromkeys(LANES, 0.0)
         self._running: set[asyncio.Task[None]] = set()
-        self._recorder: GroupCommit[Result, bool] = GroupCommit(self._record, limit=100, lanes=1)
+        self._recorder = Recorder(database)
         self._stopping = False
-        self._write_until = float("inf")
 
     async def admit(self, hint: Hint) -> None:
         """Take a hint on, and return when the next one may come. What it names is delivered meanwhile."""
@@ -120,7 +138,7 @@ class Deliverer:
         for task in (left := list(self._running)):
             task.cancel()
         if left:
-            self._write_until = time.monotonic() + _LAST_WRITES_SECONDS
+            self._recorder.give_up_in(_LAST_WRITES_SECONDS)
             await asyncio.wait(left, timeout=_LAST_WRITES_SECONDS + 1)
 
     async def _deliver(self, hint: Hint, places: asyncio.Semaphore) -> None:
@@ -177,7 +195,10 @@ class Deliverer:
         try:
             claims, people, now = await self._claim(hint, ids)
             failpoint.passing("after_claim")
-            prepared = [(claim, self._prepare(claim, hint, people)) for claim in claims]
+            origins = hint.origins()
+            _tell(hint, claims, origins)
+            taken = [Taken(claim, hint, origins.get(claim.id), now) for claim in claims]
+            prepared = [(each, self._prepare(each, people)) for each in taken]
             ready = [plan for _, plan in prepared if isinstance(plan, Ready)]
             begun = await self._begin_calls(ready) if ready else {}
         except BaseException as error:
@@ -193,20 +214,20 @@ class Deliverer:
             return
         slots.give(len(ids) - len(claims))
         calls = (
-            self._one(
-                hint, claim, begun.get(claim.id) if isinstance(plan, Ready) else plan, now, slots, grant.slot(place)
-            )
-            for place, (claim, plan) in enumerate(prepared)
+            self._one(each, begun.get(each.claim.id) if isinstance(plan, Ready) else plan, slots, grant.slot(place))
+            for place, (each, plan) in enumerate(prepared)
         )
         await asyncio.gather(*calls)
 
-    def _prepare(self, claim: Claim, hint: Hint, people: Mapping[tuple[int, int], Recipient]) -> Attempt | Ready:
-        try:
-            return self._sender.prepare(claim, hint.lane, _recipient(claim, people))
-        except Exception as error:  # one delivery that trips our code must not take its whole group along
-            metrics.ERRORS.labels("prepare", type(error).__name__).inc()
-            log.exception("prepare_raised", delivery_id=claim.id)
-            return Attempt(Transient(f"worker_error:{type(error).__name__}"), sent=claim.settled)
+    def _prepare(self, taken: Taken, people: Mapping[tuple[int, int], Recipient]) -> Attempt | Ready:
+        claim = taken.claim
+        with logs.about(**taken.told):
+            try:
+                return self._sender.prepare(claim, taken.hint.lane, _recipient(claim, people))
+            except Exception as error:  # one delivery that trips our code must not take its whole group along
+                metrics.ERRORS.labels("prepare", type(error).__name__).inc()
+                log.exception("prepare_raised")
+                return Attempt(Transient(f"worker_error:{type(error).__name__}"), sent=claim.settled)
 
     async def _begin_calls(self, group: Sequence[Ready]) -> dict[int, Ready | Attempt]:
         async with self._database.transaction() as tx:
@@ -235,42 +256,40 @@ class Deliverer:
 
         return claims, people, now
 
-    async def _one(
-        self,
-        hint: Hint,
-        claim: Claim,
-        plan: Attempt | Ready | None,
-        now: Callable[[], datetime],
-        slots: Slots,
-        slot: Slot,
-    ) -> None:
-        """Call the provider for one claimed delivery (None: too late) and record what came of it, whatever that is."""
-        attempt = Attempt(Unknown("worker_stopped"), sent=claim.settled)
-        try:
-            if isinstance(plan, Attempt):
-                attempt = plan
-            elif plan is None:
-                attempt.outcome = EXPIRED
-            else:
-                attempt.suppressed |= plan.suppressed
-                # Nothing may still be under way when the lease ends and somebody else may claim the row.
-                async with asyncio.timeout(self._terms.lease.total_seconds() * 0.8):
-                    await slot.comes()
-                    await self._sender.call(plan, attempt, now, first=slot.index)
-        except TimeoutError:
-            attempt.outcome = Unknown("lease_running_out")
-        except Exception as error:
-            metrics.ERRORS.labels("deliver", type(error).__name__).inc()
-            log.exception("attempt_raised", delivery_id=claim.id)
-            attempt.outcome = Unknown(f"worker_error:{type(error).__name__}")
-        finally:
-            try:
-                await _to_its_end(self._finish(hint, claim, attempt, now))
-            finally:
-                slots.give()
+    async def _one(self, taken: Taken, plan: Attempt | Ready | None, slots: Slots, slot: Slot) -> None:
+        """Call the provider for one claimed delivery (None: too late) and record what came of it, whatever that is.
 
-    async def _finish(self, hint: Hint, claim: Claim, attempt: Attempt, now: Callable[[], datetime]) -> None:
-        ended_at = now()
+        For a task of its own: what it logs from here on says for which delivery, and which request.
+        """
+        logs.bind(**taken.told)
+        attempt = Attempt(Unknown("worker_stopped"), sent=taken.claim.settled)
+        with tracing.continued(taken.traceparent, "deliver", taken.traced) as span:
+            try:
+                if isinstance(plan, Attempt):
+                    attempt = plan
+                elif plan is None:
+                    attempt.outcome = EXPIRED
+                else:
+                    attempt.suppressed |= plan.suppressed
+                    # Nothing may still be under way when the lease ends and somebody else may claim the row.
+                    async with asyncio.timeout(self._terms.lease.total_seconds() * 0.8):
+                        await slot.comes()
+                        await self._sender.call(plan, attempt, taken.now, first=slot.index)
+            except TimeoutError:
+                attempt.outcome = Unknown("lease_running_out")
+            except Exception as error:
+                metrics.ERRORS.labels("deliver", type(error).__name__).inc()
+                log.exception("attempt_raised")
+                attempt.outcome = Unknown(f"worker_error:{type(error).__name__}")
+            finally:
+                try:
+                    await _to_its_end(self._finish(taken, attempt))
+                finally:
+                    slots.give()
+                    span.tell({"notifier.outcome": type(attempt.outcome).__name__.lower()})
+
+    async def _finish(self, taken: Taken, attempt: Attempt) -> None:
+        hint, claim, ended_at = taken.hint, taken.claim, taken.now()
         if attempt.outcome == EXPIRED and not attempt.sent:
             # If it is not expired but no longer ours, the fence lets nothing of this be written.
             step = Step(Status.EXPIRED, EXPIRED.reason, counts=False)
@@ -299,6 +318,7 @@ class Deliverer:
                 detail={
                     "hinted_at": datetime.fromtimestamp(hint.hinted_at, UTC).isoformat(),
                     "hinted_by": hint.by,
+                    **({"request_id": taken.origin.request_id} if taken.origin else {}),
                     "claimed_at": claim.claimed_at.isoformat(),
                     "calls": attempt.calls,
                     **({"suppressed": attempt.suppressed} if attempt.suppressed else {}),
@@ -307,19 +327,21 @@ class Deliverer:
             gone=tuple((claim.service_id, target) for target in attempt.gone if claim.recipient_id is not None),
         )
         try:
-            written = await self._recorder.submit(result)
+            written = await self._recorder.write(result)
         except Unavailable:
-            log.error("result_not_recorded", delivery_id=claim.id, status=step.status)  # its lease ends: `unknown`
+            log.error("result_not_recorded", status=step.status)  # its lease ends: `unknown`
             return
         except Exception as error:
             metrics.ERRORS.labels("record", type(error).__name__).inc()
-            log.exception("result_not_recorded", delivery_id=claim.id, status=step.status)
+            log.exception("result_not_recorded", status=step.status)
             return
         if written:
             self._count(str(hint.lane), claim, attempt, step, ended_at)
+            tell = log.debug if claim.campaign_id else log.info
+            tell("recorded", status=step.status, reason=step.reason, provider=attempt.provider)
         else:
             metrics.STALE.labels(str(hint.lane)).inc()
-            log.warning("stale_result", delivery_id=claim.id, attempt=claim.attempt, status=step.status)
+            log.warning("stale_result", status=step.status)
 
     def _count(self, lane: str, claim: Claim, attempt: Attempt, step: Step, ended_at: datetime) -> None:
         metrics.outcome(lane, attempt.provider, self._sender.category(claim), step.status, step.reason)
@@ -330,44 +352,20 @@ class Deliverer:
         if isinstance(attempt.outcome, Sent) and not claim.is_replay:
             metrics.END_TO_END.labels(lane).observe(max(0.0, (ended_at - claim.ready_at).total_seconds()))
 
-    async def _record(self, results: Sequence[Result]) -> Sequence[bool | Exception]:
-        """Write results together, or one by one if that fails (a deadlock, a poisonous one): none fails another."""
-        try:
-            return await self._persist(results)
-        except Unavailable:
-            raise
-        except Exception as error:
-            log.warning("results_written_singly", count=len(results), error=type(error).__name__)
-        written: list[bool | Exception] = []
-        for result in results:
-            try:
-                written += await self._persist([result])
-            except Exception as error:
-                written.append(error)
-        return written
 
-    async def _persist(self, results: Sequence[Result]) -> list[bool]:
-        """Write results; while the database is away, keep trying until `drain` has waited long enough.
+def _tell(hint: Hint, claims: Sequence[Claim], origins: Mapping[int, Origin]) -> None:
+    """Log what was claimed: a line for each request, one for all of which none is known.
 
-        Their slots stay taken meanwhile, so that no more providers are called than can be written down.
-        """
-        while True:
-            try:
-                return await self._write(results)
-            except Unavailable:
-                if time.monotonic() > self._write_until:
-                    raise
-                await asyncio.sleep(_WRITE_AGAIN_SECONDS)
-
-    async def _write(self, results: Sequence[Result]) -> list[bool]:
-        gone = [address for result in results for address in result.gone]
-        async with self._database.transaction() as tx:
-            written = await deliveries.record(tx, [result.record for result in results])
-            if tokens := [(service, target.token) for service, target in gone if isinstance(target, Device)]:
-                await recipients.drop_devices(tx, tokens)
-            if endpoints := [(service, t.endpoint) for service, t in gone if isinstance(t, Subscription)]:
-                await recipients.drop_subscriptions(tx, endpoints)
-        return [result.record.id in written for result in results]
+    (Here and further on: what a campaign sends is told at DEBUG only. There are millions, and its numbers tell.)
+    """
+    claimed: dict[Origin | None, list[Claim]] = {}
+    for claim in claims:
+        claimed.setdefault(origins.get(claim.id), []).append(claim)
+    for origin, own in claimed.items():
+        whose = {"request_id": origin.request_id} if origin else {}
+        ids = [claim.id for claim in own]
+        tell = log.debug if all(claim.campaign_id for claim in own) else log.info
+        tell("claimed", lane=str(hint.lane), delivery_ids=ids, count=len(ids), **whose)
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:

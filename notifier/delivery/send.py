@@ -28,7 +28,7 @@ from notifier.domain.outcome import (
     combine,
 )
 from notifier.domain.recipient import Recipient, Target, target_key
-from notifier.observe import failpoint, logs, metrics
+from notifier.observe import failpoint, logs, metrics, tracing
 from notifier.store.deliveries import Claim
 from notifier.templating import Catalogue, check_data, render
 
@@ -129,7 +129,7 @@ class Sender:
             # A newer release's template: leave it to its workers.
             return Attempt(Transient("template_not_found"), sent=claim.settled)
         except Invalid as error:
-            log.warning("render_failed", delivery_id=claim.id, reason=error.code)
+            log.warning("render_failed", reason=error.code)
             return Attempt(Permanent(error.code), sent=claim.settled)
 
     async def call(self, ready: Ready, attempt: Attempt, now: Callable[[], datetime], *, first: int = 0) -> None:
@@ -191,15 +191,15 @@ class Sender:
             message = Message(claim.id, claim.attempt, tag_of(claim), target, ready.content, lane.priority, ttl)
             attempt.provider = provider.name
             began = time.monotonic()
-            try:
-                outcome = _legible(await provider.send(message, timeout=min(self._timeout, ttl)))
-            except Exception as error:  # a bug of ours, after which the provider may or may not have the message
-                metrics.ERRORS.labels("provider", type(error).__name__).inc()
-                log.exception("provider_raised", delivery_id=claim.id, provider=provider.name)
-                outcome = Unknown(f"provider_raised:{type(error).__name__}")
-            outcome = _about_nobody(outcome, target)
+            with tracing.call("send", {"notifier.provider": provider.name, "notifier.channel": lane.channel}) as span:
+                outcome = await _ask(provider, message, timeout=min(self._timeout, ttl))
+                said = type(outcome).__name__.lower()
+                failed = None if isinstance(outcome, Sent) else outcome.reason
+                span.tell({"notifier.outcome": said}, error=failed)
             took = time.monotonic() - began
-            metrics.CALL.labels(provider.name, type(outcome).__name__.lower()).observe(took)
+            metrics.CALL.labels(provider.name, said).observe(took)
+            tell = log.debug if claim.campaign_id else log.info
+            tell("provider_called", provider=provider.name, outcome=said, reason=failed, duration_ms=_ms(took))
             attempt.calls.append(_told(outcome, provider.name, target, at, took))
             failpoint.passing("after_call")
             if claim.mode is Mode.LIVE:
@@ -215,6 +215,21 @@ class Sender:
         if grant.count:
             await grant.slot(0).comes()
         return bool(grant.count)
+
+
+async def _ask(provider: Provider, message: Message, *, timeout: timedelta) -> Outcome:
+    """One call, whatever comes of it, in words that can be kept and are about nobody."""
+    try:
+        outcome = _legible(await provider.send(message, timeout=timeout))
+    except Exception as error:  # a bug of ours, after which the provider may or may not have the message
+        metrics.ERRORS.labels("provider", type(error).__name__).inc()
+        log.exception("provider_raised", provider=provider.name)
+        outcome = Unknown(f"provider_raised:{type(error).__name__}")
+    return _about_nobody(outcome, message.target)
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)
 
 
 def account_of(provider: Provider) -> str:
@@ -258,7 +273,7 @@ def _told(outcome: Outcome, provider: str, target: Target, at: datetime, took: f
         "at": at.astimezone(UTC).isoformat(),
         "provider": provider,
         "target": target_key(target),
-        "duration_ms": round(took * 1000, 1),
+        "duration_ms": _ms(took),
         "outcome": type(outcome).__name__.lower(),
         "answer": outcome.reason,
     }

@@ -9,6 +9,7 @@ from typing import Any
 
 from notifier.domain.caller import Caller
 from notifier.domain.notification import Channel, OnUnknown, Priority
+from notifier.domain.origin import Origin
 from notifier.domain.pace import Pace
 from notifier.domain.recipient import Recipient
 from notifier.domain.repeat import Repeat
@@ -43,11 +44,12 @@ class Idempotency:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An Ask with who asks it, and the key under which it may be asked again."""
+    """An Ask with who asks it, the key under which it may be asked again, and the HTTP request that brought it."""
 
     caller: Caller
     ask: Ask
     idempotency: Idempotency | None = None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,10 @@ def decisions(event: Mapping[str, Any]) -> list[dict[str, Any]]:
     shared = {"delivery_id": event["delivery_id"], "attempt": event["attempt"]}
     items = []
     if hinted_at := detail.pop("hinted_at", None):
-        items.append(event_of(_moment(hinted_at), "hinted", channel, by=detail.pop("hinted_by", None), **shared))
+        told = {"by": detail.pop("hinted_by", None)}
+        if request_id := detail.pop("request_id", None):
+            told["request_id"] = request_id
+        items.append(event_of(_moment(hinted_at), "hinted", channel, **told, **shared))
     if claimed_at := detail.pop("claimed_at", None):
         items.append(event_of(_moment(claimed_at), "claimed", channel, **shared))
     for call in detail.pop("calls", ()):

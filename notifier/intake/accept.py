@@ -16,6 +16,7 @@ from notifier.domain.ask import Answer, Idempotency, Request
 from notifier.domain.delivery import Status
 from notifier.domain.errors import NotifierError, Unavailable
 from notifier.domain.notification import Lane, Priority
+from notifier.domain.origin import Origin
 from notifier.domain.recipient import Recipient
 from notifier.intake.check import Checked, Rules, check
 from notifier.observe import failpoint, metrics
@@ -35,9 +36,10 @@ Key = tuple[int, str, str]
 
 @dataclass(slots=True)
 class Births:
-    """Deliveries that a transaction makes: those that are ready to be hinted, and all of them, counted."""
+    """Deliveries that a transaction makes: those that are ready to be hinted, with their requests; and all, counted."""
 
     ready: list[tuple[int, Lane]] = field(default_factory=list)
+    origins: dict[int, Origin] = field(default_factory=dict)
     counts: Counter[tuple[Lane, str, Status, str | None]] = field(default_factory=Counter)
 
 
@@ -150,7 +152,7 @@ class Intake:
             metrics.ACCEPTED.labels(str(lane), category).inc(count)
             if status is Status.SUPPRESSED:
                 metrics.outcome(str(lane), None, category, status, reason, count)
-        self._publisher.publish(hints(born.ready, by="intake"))
+        self._publisher.publish(hints(born.ready, by="intake", origins=born.origins))
 
     async def _accept(self, tx: Connection, requests: Sequence[Request]) -> tuple[list[Answer | NotifierError], Births]:
         """One result per request, in order, and the deliveries that were born."""
@@ -198,7 +200,12 @@ class Intake:
                 await notifications.insert(tx, [plan.notification for plan in checked.values()])
                 rows_born = [row for plan in checked.values() for row in plan.deliveries]
                 inserted = await deliveries.insert(tx, rows_born)
-                born.ready += [(id, lane) for id, status, lane in inserted if status is Status.QUEUED]
+                origins = {plan.notification.id: requests[position].origin for position, plan in checked.items()}
+                for id, status, lane, notification_id in inserted:
+                    if status is Status.QUEUED:
+                        born.ready.append((id, lane))
+                        if (origin := origins[notification_id]) is not None:
+                            born.origins[id] = origin
                 born.counts.update(
                     (row.lane, plan.notification.template, row.status, row.reason)
                     for plan in checked.values()

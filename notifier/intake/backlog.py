@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from contextvars import Context
 
 from notifier.domain.errors import BacklogFull, Unavailable
 from notifier.domain.notification import Priority
@@ -29,7 +30,8 @@ class Backlog:
     def admit(self, priority: Priority) -> None:
         """Raise BacklogFull when `priority` had no room at the last count; start a new count if that is old."""
         if time.monotonic() - self._counted_at > FRESH_SECONDS and (self._counting is None or self._counting.done()):
-            self._counting = asyncio.get_running_loop().create_task(self._count())
+            # Nobody's context: what it logs is about no single request.
+            self._counting = asyncio.get_running_loop().create_task(self._count(), context=Context())
         if self._waiting[priority] >= self._limits[priority]:
             raise BacklogFull(
                 f"{self._limits[priority]} or more {priority} deliveries wait already. "

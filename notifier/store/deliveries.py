@@ -94,7 +94,7 @@ INSERT = text("""
                   CAST(:created_at AS timestamptz[]))
            AS d(notification_id, service_id, recipient_id, channel, priority, mode, status, reason,
                 max_attempts, on_unknown, due_at, expires_at, created_at)
-    RETURNING id, status, priority, channel
+    RETURNING id, status, priority, channel, notification_id
 """)
 
 #: Whether a campaign's deliveries go out: not while it is paused, cancelled, or out of its window.
@@ -165,8 +165,8 @@ RECORD = text(f"""
 """)  # noqa: S608  # the words are our own
 
 
-async def insert(db: Connection, rows: Sequence[NewDelivery]) -> list[tuple[int, Status, Lane]]:
-    """Write `rows`; returns the id, status and lane of each."""
+async def insert(db: Connection, rows: Sequence[NewDelivery]) -> list[tuple[int, Status, Lane, UUID]]:
+    """Write `rows`; returns the id, status, lane and notification of each."""
     born = await db.execute(
         INSERT,
         {
@@ -185,7 +185,9 @@ async def insert(db: Connection, rows: Sequence[NewDelivery]) -> list[tuple[int,
             "created_at": [row.created_at for row in rows],
         },
     )
-    return [(row.id, Status(row.status), Lane.parse(f"{row.priority}.{row.channel}")) for row in born]
+    return [
+        (row.id, Status(row.status), Lane.parse(f"{row.priority}.{row.channel}"), row.notification_id) for row in born
+    ]
 
 
 async def claim(db: Connection, ids: Sequence[int], *, lane: Lane, lease: timedelta) -> list[Claim]:

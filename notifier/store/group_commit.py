@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -43,7 +44,8 @@ class GroupCommit(Generic[Item, Result]):
         self._waiting.append((item, future))
         if self._active < self._lanes:
             self._active += 1
-            task = asyncio.create_task(self._work())
+            # In nobody's context: it works for all who wait, and what it logs must not bear the first one's request id.
+            task = asyncio.create_task(self._work(), context=Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return await future

@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from notifier.domain.notification import LANES, Lane
+from notifier.domain.origin import Origin
 from notifier.queues import CONTROL_QUEUE, ENVELOPE, HINT_SIZE, Hint, HintNotUnderstood, celery_app, hints
 from tests.builders import BULK_EMAIL, URGENT_EMAIL, URGENT_PUSH
 
@@ -21,13 +22,28 @@ quickly = settings(max_examples=60, deadline=None)
 IDS = st.integers(0, 2**63 - 1)
 MOMENTS = st.floats(0, datetime(9999, 1, 1, tzinfo=UTC).timestamp())
 PRINTABLE = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=16)
-A_HINT = st.builds(
-    Hint,
-    lane=st.sampled_from(LANES),
-    ids=st.lists(IDS, max_size=HINT_SIZE).map(tuple),
-    hinted_at=MOMENTS,
-    by=PRINTABLE,
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+ORIGINS = st.none() | st.builds(
+    Origin,
+    request_id=st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._:-]{0,63}\Z"),
+    traceparent=st.none() | st.just(TRACEPARENT),
 )
+ASKED = st.lists(st.tuples(ORIGINS, st.integers(1, 10)), max_size=10)
+A_HINT = st.builds(
+    lambda lane, ids, at, by, asked: Hint(lane, ids, at, by) if ids is not None else a_hint_of(asked, lane, at, by),
+    st.sampled_from(LANES),
+    st.none() | st.lists(IDS, max_size=HINT_SIZE).map(tuple),
+    MOMENTS,
+    PRINTABLE,
+    ASKED,
+)
+
+
+def a_hint_of(asked: list[tuple[Origin | None, int]], lane: Lane, at: float = 1.0, by: str = "intake") -> Hint:
+    """A hint whose deliveries were asked for by these requests."""
+    return Hint(lane, tuple(range(sum(count for _, count in asked))), at, by, tuple(asked))
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40),
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=8), inner, max_size=5),
@@ -62,7 +78,7 @@ def test_a_hint_holds_ids_and_nothing_of_anybody() -> None:
 
 
 @quickly
-@given(message=st.dictionaries(st.sampled_from(["v", "lane", "ids", "at", "by", "x"]), JSON))
+@given(message=st.dictionaries(st.sampled_from(["v", "lane", "ids", "at", "by", "requests", "x"]), JSON))
 @example(message=a_message(ids="9" * 5000))
 @example(message=a_message(ids=["9" * 5000]))
 @example(message=a_message(ids=[float("inf")]))
@@ -133,6 +149,40 @@ def test_a_message_nested_too_deep_to_be_written_out_is_not_understood() -> None
 
 def test_a_forged_hint_names_no_more_than_a_worker_claims_at_once() -> None:
     assert Hint.parse(a_message(ids=list(range(100_000)))).ids == tuple(range(HINT_SIZE))
+
+
+# -- whose they are --
+
+
+def test_a_hint_names_its_requests_by_id_and_place_in_their_traces() -> None:
+    """Still nothing of anybody; and no field more if nobody knows, so an older release reads what it always did."""
+    one, other = Origin("one", TRACEPARENT), Origin("other")
+    (hint,) = hints([(id, URGENT_EMAIL) for id in (9, 7, 8, 6)], by="intake", origins={6: one, 7: one, 9: other})
+    assert hint.message()["requests"] == [["one", TRACEPARENT, 2], [None, None, 1], ["other", None, 1]]
+    assert hint.origins() == {6: one, 7: one, 9: other}
+    (hint,) = hints([(7, URGENT_EMAIL)], by="sweep", origins={8: one})
+    assert "requests" not in hint.message()
+
+
+@quickly
+@given(told=JSON)
+@example(told=[["one", None, 2]])
+@example(told=[["one", None, 1], ["two", None, 0]])
+@example(told=[["one", None, True]])
+@example(told=[["one", None, 10**400]])
+@example(told=[["a b", None, 1]])
+@example(told=[["ada@example.com", None, 1]])
+@example(told=[["x" * 65, None, 1]])
+def test_nonsense_about_requests_is_passed_over_and_the_hint_is_good(told: Any) -> None:
+    hint = Hint.parse(a_message(ids=[7], requests=told))
+    assert hint.ids == (7,)
+    assert hint.origins() == {}
+
+
+@pytest.mark.parametrize("wrong", ["", 7, [], "x" * 55, TRACEPARENT + "\n", TRACEPARENT.upper(), "00-" + "0" * 52])
+def test_a_place_in_a_trace_that_is_none_is_left_out(wrong: Any) -> None:
+    hint = Hint.parse(a_message(ids=[7], requests=[["one", wrong, 1]]))
+    assert hint.origins() == {7: Origin("one")}
 
 
 # -- many deliveries --

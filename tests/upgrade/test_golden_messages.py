@@ -60,6 +60,7 @@ def test_there_are_messages_of_every_envelope_version() -> None:
     assert versions == {f"v{number}" for number in range(1, ENVELOPE + 1)}
     v1 = {path.stem for path in GOLDEN if path.parent.name == "v1"}
     assert v1 >= {"hint-intake", "hint-sweep", "hint-walk", "hint-with-more", "sweep", "walk", "clean_up"}
+    assert "hint-with-requests" in v1, "a field that came without a new version"
 
 
 @named

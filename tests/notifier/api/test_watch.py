@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from notifier.api.watch import Timed
+from notifier.api.watch import Watch
 from tests.acceptance.test_metrics import non_zero, ready, shown
 from tests.running import Running
 
@@ -72,5 +72,5 @@ async def test_an_error_of_ours_is_a_500(monkeypatch: pytest.MonkeyPatch) -> Non
 
     scope = {"type": "http", "method": "GET", "path": "/fall/7", "headers": [], "query_string": b"", "root_path": ""}
     with pytest.raises(ZeroDivisionError):
-        await Timed(app, routes=app.routes)(scope, receive, send)
+        await Watch(app, routes=app.routes)(scope, receive, send)
     assert seen == [("GET", "/fall/{id}", "500")]

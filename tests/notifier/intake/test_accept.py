@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ import pytest
 from notifier.domain.ask import Answer
 from notifier.domain.errors import NotifierError, RecipientNotFound, TemplateNotFound, Unavailable
 from notifier.domain.notification import Channel, Priority
+from notifier.domain.origin import Origin
 from notifier.intake.accept import Intake
 from notifier.queues import Publisher
 from notifier.store import database as clock
@@ -190,3 +192,24 @@ async def test_a_notification_expires_by_the_databases_clock(intake: Intake, dat
     (row,) = await sql(database, "SELECT expires_at - created_at AS life, now() - created_at AS age FROM notifications")
     assert row["life"] == MINUTE
     assert timedelta(0) <= row["age"] < MINUTE
+
+
+async def test_a_hint_says_which_request_each_of_its_deliveries_comes_from(
+    intake: Intake, database: Database, publisher: Publisher, broker: Broker
+) -> None:
+    """Requests that were committed together share hints, and none is taken for another's."""
+    caller = await a_service(database)
+    names = [f"request-{number}" for number in range(30)]
+    told = await asyncio.gather(
+        intake.accept(a_request(caller, channels=(Channel.EMAIL,))),
+        *(intake.accept(replace(a_request(caller, channels=(Channel.EMAIL,)), origin=Origin(name))) for name in names),
+    )
+    publisher.close()
+    hints = broker.published()
+    assert len(hints) < len(told), "they were committed together"
+    rows = await sql(database, "SELECT id, notification_id::text FROM deliveries")
+    asked = {answer.body["id"]: name for answer, name in zip(told[1:], names, strict=True)}
+    assert {id: origin.request_id for hint in hints for id, origin in hint.origins().items()} == {
+        row["id"]: asked[row["notification_id"]] for row in rows if row["notification_id"] in asked
+    }
+    assert sum(len(hint.ids) for hint in hints) == 31

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 import pytest
 
@@ -118,3 +119,18 @@ async def test_no_item_is_left_waiting_whenever_it_comes() -> None:
 
     async with asyncio.timeout(20):
         await asyncio.gather(*(client(number) for number in range(12)))
+
+
+async def test_a_commit_knows_nothing_of_who_came_first(ledger: Ledger) -> None:
+    """What it logs is about all who wait: the first one's request id must not stand on it."""
+    request_id: ContextVar[str] = ContextVar("request_id", default="nobody's")
+    seen = []
+
+    async def commit(items: Sequence[int]) -> Sequence[int | Exception]:
+        seen.append(request_id.get())
+        return await ledger.commit(items)
+
+    ledger.gate.set()
+    request_id.set("the first one's")
+    await GroupCommit(commit).submit(7)
+    assert seen == ["nobody's"]
