@@ -40,6 +40,9 @@ demo: $(VENV)/.run  ## The whole service on this machine: sends for real, breaks
 up: $(VENV)/.run  ## Everything on this machine until Ctrl-C (DATA_DIR=.data PORT=8000)
 	@$(BIN)/notifier up --data-dir $(DATA_DIR) --port $(PORT)
 
+dev: $(VENV)/.dev  ## The same with everything started anew when its code or a template changes (DATA_DIR=.data PORT=8000)
+	@$(BIN)/notifier up --reload --data-dir $(DATA_DIR) --port $(PORT)
+
 test: $(VENV)/.dev  ## Every test but the long ones, with real PostgreSQL, Valkey and workers (JOBS=2 processes)
 	@$(BIN)/python -m pytest tests -m "not full" -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
@@ -71,4 +74,4 @@ lock: $(BIN)/python  ## Make requirements/*.txt anew from pyproject.toml (needs 
 clean:  ## Remove the environment, caches and local data
 	rm -rf $(VENV) .data build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help demo up test lint check faults soak bench lock clean
+.PHONY: help demo up dev test lint check faults soak bench lock clean

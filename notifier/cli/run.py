@@ -35,6 +35,9 @@ def add_to(app: typer.Typer) -> None:
 def up(
     data_dir: Annotated[Path, typer.Option(help="Where everything is kept; it may exist already.")] = Path(".data"),
     port: Port = 8000,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="For development: processes begin anew when code or templates change.")
+    ] = False,
 ) -> None:
     """Run everything on this machine until Ctrl-C: private PostgreSQL and Valkey, API, pools, beat, sandbox.
 
@@ -42,7 +45,7 @@ def up(
     """
     from notifier.embedded.up import up as run_up
 
-    run_up(data_dir, port)
+    run_up(data_dir, port, reload=reload)
 
 
 def demo(

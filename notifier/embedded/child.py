@@ -73,7 +73,7 @@ class Child:
         self.log = log
         self.keep_alive = False
         self.has_given_up = False
-        self._launch = launch
+        self.launch = launch
         self._watch = watch
         self._forget = forget
         self._stop_asked = Event()
@@ -111,7 +111,7 @@ class Child:
     def ask_to_stop(self) -> None:
         with self._mutex:
             self._stop_asked.set()
-            self._process.send_signal(self._launch.stop_signal)
+            self._process.send_signal(self.launch.stop_signal)
 
     def end(self, grace: float) -> None:
         """Wait for it, and kill its group when `grace` seconds were not enough."""
@@ -158,9 +158,9 @@ class Child:
             self.log.replace(self.log.with_suffix(".log.1"))
         with self.log.open("ab") as output:
             self._log_start = output.seek(0, 2)
-            self._process = self._launch.start(output)
+            self._process = self.launch.start(output)
         self._started = time.monotonic()
-        self._watch(self._process.pid, self._launch.orphan_signal)
+        self._watch(self._process.pid, self.launch.orphan_signal)
 
     def _attend(self) -> None:
         while True:

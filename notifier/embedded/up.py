@@ -52,6 +52,16 @@ class Service:
     env: Values
     stack: Stack
     children: tuple[Child, ...]
+    #: How long the workers may take to stop.
+    grace: float
+
+    def reload(self, say: Callable[[str], None]) -> None:
+        """Stay until asked to stop, and start our processes anew when their code or the templates change."""
+        from notifier.embedded.reload import Reloader
+
+        templates = Path(self.env.get(f"{PREFIX}TEMPLATES_DIR") or Settings.model_fields["templates_dir"].default)
+        names = ("api", "beat", *POOLS)
+        Reloader(self.stack.supervisor, names, templates=templates, grace=self.grace, say=say).watch()
 
     def watch(self) -> None:
         """Stay until asked to stop; StackFailed when a process ends for good."""
@@ -70,10 +80,13 @@ def up(
     data_dir: Path,
     port: int,
     *,
+    reload: bool = False,
     programs: Programs = Programs(),
     say: Callable[[str], None] = _say,
 ) -> None:
     """Run the service on `data_dir` and `port` (0: a free one) until Ctrl-C or SIGTERM; a second one kills.
+
+    With `reload`, for development, its processes begin anew when their code or the templates change.
 
     Raises a NotifierError, with everything stopped, when something cannot run.
     """
@@ -86,7 +99,11 @@ def up(
                 say(f"Metrics  {' '.join(service.metrics_urls)}")
                 say(f"Settings {service.stack.data_dir / 'env'}    logs {service.stack.home.logs}")
                 say("Ctrl-C stops everything.")
-                service.watch()
+                if reload:
+                    say("Processes begin anew when code or templates change.")
+                    service.reload(say)
+                else:
+                    service.watch()
                 say("Stopping ...")
         except Interrupted:
             say("Stopped before it was ready.")
@@ -145,7 +162,16 @@ class _Start:
         self._await_ready(f"{api_url}/readyz", children)
         for child in children:
             child.keep_alive = True
-        return Service(api_url, f"{api_url}/docs", f"{sandbox.url}/", _metrics_urls(env), env, self.stack, children)
+        return Service(
+            api_url,
+            f"{api_url}/docs",
+            f"{sandbox.url}/",
+            _metrics_urls(env),
+            env,
+            self.stack,
+            children,
+            self._worker_grace(),
+        )
 
     def stop(self) -> None:
         """First what takes new work, then what does it, then what it is sent to; the stack stops the servers."""
