@@ -49,7 +49,6 @@ def start(dsn: str, *, release: str) -> None:
             auto_enabling_integrations=False,
             integrations=[DedupeIntegration(), ExcepthookIntegration()],
             before_send=_only_allowed,  # type: ignore[arg-type]  # its own type of a dict
-            send_default_pii=False,
             include_local_variables=False,
             max_request_body_size="never",
             max_breadcrumbs=0,

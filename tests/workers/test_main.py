@@ -77,3 +77,33 @@ def test_a_role_that_does_not_exist_has_no_port(started: Start) -> None:
     assert started(METRICS_PORTS="urgent=9101,postman=9102").startswith(
         "NOTIFIER_METRICS_PORTS: unknown role 'postman'"
     )
+
+
+@pytest.mark.parametrize("dsn", ["sentry.example", "https://hunter2@/1", "https://sentry.example/hunter2"])
+def test_a_dsn_that_is_none_is_said_and_not_shown(dsn: str, started: Start) -> None:
+    line = started(SENTRY_DSN=dsn)
+    assert line.startswith("NOTIFIER_SENTRY_DSN: is no DSN (for example https://")
+    assert "hunter2" not in line
+
+
+def test_a_collector_without_a_scheme_is_said(started: Start) -> None:
+    assert started(OTLP_ENDPOINT="collector:4318").startswith(
+        "NOTIFIER_OTLP_ENDPOINT: must begin with http:// or https"
+    )
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "extra"), [("sentry_sdk", "SENTRY_DSN", "sentry"), ("opentelemetry", "OTLP_ENDPOINT", "otel")]
+)
+def test_what_is_switched_on_but_not_installed_is_said_once_and_not_by_every_process(
+    package: str, name: str, extra: str, started: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(wanted: str) -> object:
+        if wanted.startswith(package):
+            raise ModuleNotFoundError
+        return wanted
+
+    monkeypatch.setattr("notifier.bootstrap.telemetry.find_spec", find)
+    assert started(**{name: "http://key@127.0.0.1:9/7"}) == (
+        f"NOTIFIER_{name} is set, but what it needs is not installed: pip install 'notifier[{extra}]'."
+    )
