@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from tests.embedded.processes import alive, descendants, wait_until
 ROOT = Path(__file__).parents[2]
 ROLES = {"api", "urgent", "bulk", "control", "beat", "sandbox"}
 #: The slowest is a start of every process on a busy machine.
-PATIENCE = 90
+PATIENCE = 150
 
 
 @dataclass
@@ -48,8 +48,15 @@ class Dev:
         return "".join(self.said)
 
     def await_words(self, words: str) -> None:
-        wait_until(lambda: words in self.text() or self.process.poll() is not None, within=PATIENCE, what=words)
+        self.wait(lambda: words in self.text() or self.process.poll() is not None, what=words)
         assert words in self.text(), self.text()
+
+    def wait(self, condition: Callable[[], object], *, what: str) -> None:
+        """Wait for something to become true; what was said until then, if it does not."""
+        try:
+            wait_until(condition, within=PATIENCE, what=what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.text()}") from None
 
     @property
     def url(self) -> str:
@@ -106,34 +113,36 @@ def dev(folder: Path) -> Iterator[Dev]:
 def test_a_change_of_code_or_template_is_served_without_a_word_and_ctrl_c_leaves_nothing(dev: Dev) -> None:
     dev.await_words("Processes begin anew")
     first = dev.pids()
-    assert first.keys() == ROLES
+    assert first.keys() == ROLES, first
     assert dev.title() == "Notifier"
 
     dev.change("notifier/api/app.py", 'title="Notifier"', 'title="Changed"')
-    wait_until(lambda: dev.title() == "Changed", within=PATIENCE, what="the new code to be served")
-    second = dev.pids()
-    assert {role for role in first if first[role] != second.get(role)} == ROLES - {"sandbox"}
+    dev.wait(lambda: dev.title() == "Changed", what="the new code to be served")
+
+    def replaced() -> set[str]:
+        now = dev.pids()
+        return {role for role in first if role in now and now[role] != first[role]}
+
+    dev.wait(lambda: replaced() == ROLES - {"sandbox"}, what="every other process to be replaced")
     assert "app.py changed" in dev.text()
 
     key = json.loads(_notifier(dev, "keys", "create", "dev", "--scope", "read", "--json"))["key"]
     before = _templates(dev, key)["payment-received"]
     dev.change("templates/payment-received/email.txt", "\n", "\nHello from development.\n")
-    wait_until(
-        lambda: _templates(dev, key).get("payment-received", before) != before, within=PATIENCE, what="the new template"
-    )
+    dev.wait(lambda: _templates(dev, key).get("payment-received", before) != before, what="the new template")
 
     dev.change("workers/tasks.py", "from typing import Any", "from typing import Anything")
     dev.await_words("urgent is started again when something changes.")
     assert "ImportError: cannot import name 'Anything'" in dev.text()
     assert dev.process.poll() is None
     dev.change("workers/tasks.py", "from typing import Anything", "from typing import Any")
-    wait_until(lambda: {"api", "urgent"} <= dev.pids().keys() and dev.title(), within=PATIENCE, what="everything again")
+    dev.wait(lambda: {"api", "urgent"} <= dev.pids().keys() and dev.title(), what="everything again")
 
     family = descendants(dev.process.pid)
     dev.process.send_signal(signal.SIGINT)
     assert dev.process.wait(60) == 0, dev.text()
     assert "Stopped." in dev.text()
-    assert not alive(family)
+    dev.wait(lambda: not alive(family), what="the end of all that was started")
 
 
 def _notifier(dev: Dev, *arguments: str) -> str:
