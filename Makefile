@@ -61,6 +61,9 @@ faults: $(VENV)/.dev  ## Every fault test, the long ones, too, and a table of th
 	  NOTIFIER_TEST_SEED=$(SEED) NOTIFIER_FAULTS_TABLE=build/faults.md $(BIN)/python -m pytest tests/faults tests/upgrade || status=$$?; \
 	  $(BIN)/python -m tests.faults.table build/faults.md $(if $(WRITE),--write,) && exit $$status
 
+full: $(VENV)/.dev  ## Only what make test leaves out, wherever it is
+	@$(BIN)/python -m pytest tests -m full
+
 soak: $(VENV)/.dev  ## The whole service under load while something breaks every 20 s (MINUTES=20 SEED=1 RATE=a second)
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES) --seed $(SEED) $(if $(RATE),--rate $(RATE),)
 
@@ -74,4 +77,4 @@ lock: $(BIN)/python  ## Make requirements/*.txt anew from pyproject.toml (needs 
 clean:  ## Remove the environment, caches and local data
 	rm -rf $(VENV) .data build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help demo up dev test lint check faults soak bench lock clean
+.PHONY: help demo up dev test lint check faults full soak bench lock clean
