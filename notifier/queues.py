@@ -20,6 +20,7 @@ from typing import Any
 from celery import Celery
 from kombu import Producer, Queue
 
+from notifier import brokers
 from notifier.domain.notification import LANES, Lane, Priority
 from notifier.domain.origin import Origin
 from notifier.observe import logs, metrics
@@ -32,6 +33,7 @@ CONTROL_QUEUE = "v1.control"
 #: How far the clocks of two machines may be apart. Celery compares a message's `expires` with the reader's own clock:
 #: with less than this, a worker whose clock runs ahead would throw away every hint it gets.
 CLOCKS_APART = timedelta(minutes=30)
+QUEUES = (*(lane.queue for lane in LANES), CONTROL_QUEUE)
 #: Hints waiting for the publisher at most; beyond that the sweeper will do.
 _WAITING = 10_000
 #: After a failure the broker is left alone for so long, so that a dead one costs one timeout, not one per hint.
@@ -130,27 +132,24 @@ def _runs(ids: Sequence[int], origins: Mapping[int, Origin]) -> Requests:
 
 def celery_app(broker_url: str, **settings: Any) -> Celery:
     """A Celery application with what producer and worker must agree on."""
+    broker = brokers.broker(broker_url, queues=QUEUES)
     app = Celery("notifier", set_as_current=False)
     app.conf.update(
-        broker_url=broker_url.replace("unix://", "redis+socket://", 1),
+        broker_url=broker.url,
+        broker_use_ssl=broker.tls,
         task_serializer="json",
         accept_content=["json"],
         result_backend=None,
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,
-        task_queues=[Queue(lane.queue) for lane in LANES] + [Queue(CONTROL_QUEUE)],
+        # Without a key of its own each queue would be bound to the default one's: RabbitMQ keeps bindings.
+        task_queues=[Queue(name, routing_key=name, queue_arguments=dict(broker.queue_arguments)) for name in QUEUES],
         task_default_queue=CONTROL_QUEUE,
+        task_default_delivery_mode="persistent" if broker.is_persistent else "transient",
         task_create_missing_queues=False,
         # A half-open connection hung a publish for 60 s without these.
-        broker_connection_timeout=2,
-        broker_transport_options={
-            "socket_timeout": 5,
-            "socket_connect_timeout": 2,
-            "socket_keepalive": True,
-            "health_check_interval": 10,
-            "visibility_timeout": 3600,
-            "queue_order_strategy": "priority",
-        },
+        broker_connection_timeout=brokers.CONNECT_SECONDS,
+        broker_transport_options=dict(broker.options),
         **settings,
     )
     return app
@@ -162,6 +161,8 @@ class Publisher:
     def __init__(self, app: Celery, *, life: Mapping[Priority, timedelta]) -> None:
         self._app = app
         self._life = life
+        self._watcher = brokers.Watcher(app)
+        self._counts_exactly = brokers.counts_exactly(app)
         self._waiting: queue.Queue[Hint | None] = queue.Queue(_WAITING)
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -184,14 +185,14 @@ class Publisher:
         if time.monotonic() < self._paused_until:
             return None
         try:
-            with self._app.connection_for_read() as connection:
-                channel: Any = connection.default_channel
-                return int(channel.queue_declare(queue=lane.queue, passive=True).message_count)
+            return self._watcher.depth(lane.queue)
         except Exception as error:
-            if _is_missing_queue(error):
-                return 0
             self._failed(error)
             return None
+
+    def is_empty(self, depth: int | None) -> bool:
+        """Whether a queue of this depth is surely empty: hints that are not in it and not taken are lost."""
+        return depth == 0 and self._counts_exactly
 
     def close(self, *, timeout: float = 2.0) -> None:
         """Publish what still waits, for at most `timeout` seconds, and stop."""
@@ -204,6 +205,7 @@ class Publisher:
             except queue.Full:
                 return  # the broker hangs and nothing moves; the thread is a daemon and goes with the process
             thread.join(max(0.0, give_up - time.monotonic()))
+        self._watcher.close()
 
     def _start(self) -> None:
         with self._lock:
@@ -222,11 +224,12 @@ class Publisher:
                 metrics.HINTS_LOST.labels("broker").inc()
                 self._failed(error)
                 self._disconnect()
-        self._disconnect()
+        self._disconnect(politely=True)
 
     def _send(self, hint: Hint) -> None:
         if self._producer is None:
-            self._producer = self._app.amqp.Producer(self._app.connection_for_write(), auto_declare=False)
+            connection = brokers.connected(self._app.connection_for_write())
+            self._producer = self._app.amqp.Producer(connection, auto_declare=False)
         self._app.send_task(
             "deliver",
             kwargs=hint.message(),
@@ -235,25 +238,24 @@ class Publisher:
             expires=datetime.fromtimestamp(hint.hinted_at, UTC) + self._life[hint.lane.priority] + CLOCKS_APART,
             ignore_result=True,
             retry=False,
+            confirm_timeout=brokers.ANSWER_SECONDS,
             producer=self._producer,
         )
         metrics.HINTS.labels(str(hint.lane), hint.by).inc()
 
-    def _disconnect(self) -> None:
-        """Let go of the connection; the next hint makes a new one."""
+    def _disconnect(self, *, politely: bool = False) -> None:
+        """Let go of the connection; the next hint makes a new one. No farewell to a broker that may hang."""
         producer, self._producer = self._producer, None
         if producer is not None:
             connection: Any = producer.connection
-            connection.release()
+            if politely:
+                connection.release()
+            else:
+                connection.collect()
 
     def _failed(self, error: Exception) -> None:
         self._paused_until = time.monotonic() + _PAUSE_SECONDS
         log.warning("broker_unreachable", error=type(error).__name__)
-
-
-def _is_missing_queue(error: Exception) -> bool:
-    # A Redis list that is empty does not exist; RabbitMQ answers 404 for a queue nobody declared yet.
-    return getattr(error, "code", None) == 404 or "NOT_FOUND" in str(error) or type(error).__name__ == "ChannelError"
 
 
 def _batched(ids: Sequence[int], size: int) -> Iterator[list[int]]:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from notifier import brokers
 from notifier.domain.errors import SettingsInvalid
 from notifier.settings_urls import check_port, with_number, with_port, with_ssl
 
@@ -50,7 +51,6 @@ DESKTOP_PROVIDERS = {"webpush", "sandbox"}
 ROLES = ("api", "urgent", "bulk", "control", "beat")
 #: Seconds. No wait that is set here is longer; what is (infinity, a slip of the finger) overflows somewhere.
 DAY = 86_400
-BROKERS = ("redis://", "rediss://", "unix://", "redis+socket://", "sentinel://", "amqp://", "amqps://", "sqs://")
 
 
 class Settings(BaseSettings):
@@ -73,7 +73,9 @@ class Settings(BaseSettings):
         examples=["redis://:password@host:6379/0"],
     )
     broker_url: SecretStr | None = Field(
-        None, description="Celery's broker; REDIS_URL when unset.", examples=["redis://host:6379/0"]
+        None,
+        description="Celery's broker: Redis, RabbitMQ or SQS (docs/brokers.md); REDIS_URL when unset.",
+        examples=["amqp://user:password@host:5672/notifier"],
     )
 
     # -- who carries what --
@@ -387,9 +389,16 @@ class Settings(BaseSettings):
     def _broker(cls, url: SecretStr | None) -> SecretStr | None:
         if url is None:
             return None
-        if not url.get_secret_value().startswith(BROKERS):
-            raise ValueError(f"must begin with one of {', '.join(BROKERS)}")
+        brokers.broker(url.get_secret_value())
         return with_number(with_port(url))
+
+    @field_validator("worker_remote_control")
+    @classmethod
+    def _has_fanout(cls, wanted: bool, info: Any) -> bool:
+        url = info.data.get("broker_url")
+        if wanted and url is not None and url.get_secret_value().startswith(brokers.SQS):
+            raise ValueError("must be false with sqs://, which cannot send one message to all workers")
+        return wanted
 
     @field_validator("ses_endpoint_url", "fcm_endpoint_url", "sandbox_url", "public_url", "otlp_endpoint")
     @classmethod

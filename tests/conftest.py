@@ -18,6 +18,8 @@ from tests.running import WORKING, Running
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 _TESTS = Path(__file__).parent
+#: Folders whose tests have whole services of their own, and break them.
+_HOUSES = ("faults", "brokers")
 #: For each process of pytest-xdist, so that no two are given the same port.
 _PORTS_EACH = 2000
 
@@ -36,8 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         path = item.path.relative_to(_TESTS)
-        item.add_marker(pytest.mark.xdist_group("faults" if path.parts[0] == "faults" else str(path)))
-    items.sort(key=lambda item: item.path.relative_to(_TESTS).parts[0] != "faults")
+        item.add_marker(pytest.mark.xdist_group("faults" if path.parts[0] in _HOUSES else str(path)))
+    items.sort(key=lambda item: item.path.relative_to(_TESTS).parts[0] not in _HOUSES)
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,8 @@ from notifier.settings import load
 from workers import broker, watch
 from workers.schedule import schedule
 
-broker.mend()
 settings = load()
+broker.mend(settings.broker)
 
 #: Celery's own limits on a task, a last resort: provider calls have shorter ones of their own.
 SOFT_LIMIT_SECONDS = int(settings.lease * 0.5) or 1

@@ -9,9 +9,9 @@ from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 from celery.beat import PersistentScheduler
-from kombu.exceptions import OperationalError
 
 from notifier import bootstrap
+from notifier.brokers import Watcher
 from notifier.observe import exposition
 from notifier.observe.liveness import Liveness
 from notifier.queues import CONTROL_QUEUE
@@ -25,6 +25,8 @@ _STOP_SECONDS = 3.0
 #: Rounds that may wait for a control worker. Redis keeps messages that have expired: without a bound a day
 #: without one would leave it 170,000.
 ROOM = 20
+
+_watcher = Watcher(app)
 
 
 class Scheduler(PersistentScheduler):
@@ -46,14 +48,10 @@ class Scheduler(PersistentScheduler):
 def waiting() -> int:
     """Messages in the control queue; 0 while the broker is away: then Celery says so when it publishes."""
     # Not by Celery's own producer: its channel is dead from an error on until it publishes again.
-    with app.connection_for_read() as connection:
-        try:
-            channel: Any = connection.default_channel
-            return int(channel.queue_declare(queue=CONTROL_QUEUE, passive=True).message_count)
-        except OperationalError:  # no broker
-            return 0
-        except connection.connection_errors + connection.channel_errors:  # the same, or no such queue yet
-            return 0
+    try:
+        return _watcher.depth(CONTROL_QUEUE)
+    except Exception:  # whatever the broker's client raises
+        return 0
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""What kombu's Redis transport gets wrong when Redis goes away, or holds what it should not, set right."""
+"""What kombu's Redis transport gets wrong when Redis goes away, or holds what it should not, set right.
+
+(For SQS: `workers/sqs.py`.)
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ from collections.abc import Callable
 from queue import Empty
 from typing import Any
 
+from celery.worker.consumer.delayed_delivery import DelayedDelivery
 from kombu.transport import redis, virtual
 from redis.exceptions import ResponseError
 
+from notifier import brokers
 from notifier.observe import logs, metrics
 
 log = logs.get(__name__)
@@ -48,7 +53,7 @@ class QoS(redis.QoS):
             raise
 
 
-#: What to do when Redis has answered a BRPOP, with a message or without: a sign that queues are read.
+#: What to do when the broker has answered a read, with a message or without: a sign that queues are read.
 on_poll: Callable[[], None] = lambda: None  # noqa: E731
 
 _read_one: Any = redis.Channel._brpop_read  # type: ignore[attr-defined]  # the stubs leave it out
@@ -83,7 +88,13 @@ def _read_one_or_drop_it(channel: redis.Channel, **options: Any) -> Any:
     return read
 
 
-def mend() -> None:
-    """Let every Redis channel of this process do as above."""
+def mend(url: str) -> None:
+    """Let every channel of this process do as above, or as its broker needs it."""
+    if url.startswith(brokers.SQS):
+        from workers import sqs  # its client takes a while to import
+
+        sqs.mend()
     redis.Channel.QoS = QoS
     redis.Channel._brpop_read = _read_one_or_drop_it  # type: ignore[attr-defined]
+    # Celery would make 28 queues for delays as soon as one of ours is a quorum queue. We delay nothing in a broker.
+    DelayedDelivery.include_if = lambda *_: False  # type: ignore[method-assign]

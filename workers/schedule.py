@@ -8,6 +8,7 @@ from typing import Any
 
 from celery.schedules import schedule as Every
 
+from notifier.brokers import ANSWER_SECONDS
 from notifier.queues import CLOCKS_APART, CONTROL_QUEUE
 from notifier.settings import Settings
 
@@ -40,5 +41,9 @@ def _round(task: str, seconds: float) -> dict[str, Any]:
     return {
         "task": task,
         "schedule": Every(timedelta(seconds=seconds), nowfun=steady_now),
-        "options": {"queue": CONTROL_QUEUE, "expires": 2 * seconds + CLOCKS_APART.total_seconds()},
+        "options": {
+            "queue": CONTROL_QUEUE,
+            "expires": 2 * seconds + CLOCKS_APART.total_seconds(),
+            "confirm_timeout": ANSWER_SECONDS,
+        },
     }

@@ -1,8 +1,8 @@
 """What a worker tells of itself: its tasks, its children that end, and whether it consumes.
 
 Its parent shows them (/metrics, /livez). A worker is alive while its broker's answers come in: each BRPOP is answered
-after a second at the latest, with a message or without, so an old answer means that no queue is read, whatever
-else still turns.
+after a second at the latest (each poll of SQS after four), with a message or without, so an old answer means that no
+queue is read, whatever else still turns.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 from billiard.pool import EX_RECYCLE
 from celery import Celery, bootsteps, signals
 from celery.worker.components import Pool
-from kombu.transport.redis import Transport as Redis
 
 from notifier import bootstrap
 from notifier.observe import exposition, metrics
@@ -61,9 +60,9 @@ class Watch(bootsteps.StartStopStep):
         _endpoint = bootstrap.endpoint(_settings, ROLE, self.liveness)
 
     def register_with_event_loop(self, worker: Any, hub: Any) -> None:
-        """Of other brokers than Redis no more is known than that the loop turns, and is connected."""
+        """RabbitMQ is not asked, it sends: no more is known than that the loop turns, and is connected."""
         connection = worker.consumer.connection
-        if not isinstance(connection.transport, Redis):
+        if connection.transport.driver_type == "amqp":
 
             def turned() -> None:
                 if connection.connected:
@@ -92,7 +91,8 @@ def broker_answers(app: Celery) -> bool:
 def is_full(consumer: Any) -> bool:
     """Whether a consumer asks for no message since all its processes have one."""
     channel = getattr(getattr(consumer, "task_consumer", None), "channel", None)
-    return channel is not None and not channel.qos.can_consume()
+    qos = getattr(channel, "qos", None)  # with RabbitMQ it is the broker that counts
+    return qos is not None and not qos.can_consume()
 
 
 def _tend(pool: Any, children: Children) -> None:

@@ -108,7 +108,7 @@ class Sweeper:
         while True:
             limit = min(BATCH, room) or BATCH
             batch = await self._batch(
-                lane, with_hints=room > 0, limit=limit, size=size, early=early, is_empty=depth == 0
+                lane, with_hints=room > 0, limit=limit, size=size, early=early, is_empty=self._publisher.is_empty(depth)
             )
             for status, count in batch.items():
                 moved[status] = moved.get(status, 0) + count

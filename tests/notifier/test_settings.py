@@ -103,9 +103,15 @@ def test_everybodys_database_url_is_put_into_the_words_of_our_driver(given: str,
         "redis://h:6379/",
         "rediss://:p%2Fw@h:6379/15",
         "unix:///run/redis.sock?virtual_host=1",
-        "sentinel://a:26379;sentinel://b:26379",
+        "rediss://h?ssl_ca_certs=/etc/ca.pem",
+        "sentinel://a:26379;sentinel://b:26379/0?master_name=main",
+        "sentinel://:p@a,b:26379/1?master_name=main&sentinel_password=q",
+        "sqs://",
         "sqs://AKIA:a/b+c[d@",
+        "sqs://AKIA:a/b+c@?region=eu-west-1&prefix=acme-&account=123456789012&wait=10",
+        "sqs://k:s@127.0.0.1:4566?ssl=false",
         "amqp://u:p@h:5672/vhost",
+        "amqps://u:p@h/vhost?ssl_ca_certs=/etc/ca.pem&queue_type=quorum",
     ],
 )
 def test_every_kind_of_broker_is_taken(url: str) -> None:
@@ -179,6 +185,17 @@ def test_a_secret_that_is_no_text_is_refused(tmp_path: Path) -> None:
         ("redis_url", "redis://h:70000", "is not a URL"),
         ("redis_url", "redis://h:6379/cache", "must end in the number of a database"),
         ("broker_url", "kafka://h", "must begin with one of redis://"),
+        ("broker_url", "amqp://h:port", "is not a URL"),
+        ("broker_url", "amqp://h?heartbeat=5", "has a parameter we do not know (known are queue_type)"),
+        ("broker_url", "amqp://h?queue_type=stream", "neither classic nor quorum"),
+        ("broker_url", "amqps://h?ssl_cert_reqs=perhaps", "neither required nor none"),
+        ("broker_url", "sentinel://a:26379", "needs the name of the master"),
+        ("broker_url", "sentinel://a:port?master_name=m", "is no list of sentinels"),
+        ("broker_url", "sentinel://a/x?master_name=m", "must end in the number of a database"),
+        ("broker_url", "sqs://?prefix=a.b", "has a prefix that is no part of a queue's name"),
+        ("broker_url", "sqs://?wait=20", "from 1 to 15"),
+        ("broker_url", "sqs://?account=123456789012", "no region beside it"),
+        ("broker_url", "sqs://?acount=1", "has a parameter we do not know"),
         ("sandbox_url", "127.0.0.1:8025", "must begin with http:// or https://"),
         ("fcm_endpoint_url", "https://", "names no host"),
         ("public_url", "https://h:http", "is not a URL"),
@@ -191,6 +208,11 @@ def test_a_wrong_value_is_refused_with_its_name_its_problem_and_an_example(name:
     assert problem in detail
     assert f"(for example {(Settings.model_fields[name].examples or [''])[0]})" in detail
     assert "\n" not in detail
+
+
+def test_remote_control_is_refused_with_a_broker_that_cannot_reach_all_workers() -> None:
+    assert "NOTIFIER_WORKER_REMOTE_CONTROL" in refused(broker_url="sqs://", worker_remote_control="true")
+    assert told(broker_url="amqp://h", worker_remote_control="true").worker_remote_control
 
 
 def test_everything_that_is_wrong_is_said_and_nothing_that_only_follows_from_it() -> None:
@@ -211,6 +233,10 @@ def test_everything_that_is_wrong_is_said_and_nothing_that_only_follows_from_it(
         {"redis_url": "redis://:canary@h:x/0"},
         {"redis_url": "redis://:x/canary@h/0"},
         {"broker_url": "kafka://canary@h"},
+        {"broker_url": "amqp://u:x?canary=1@h"},
+        {"broker_url": "sqs://K:x?canary@"},
+        {"broker_url": "sentinel://:canary@h:x?master_name=m"},
+        {"broker_url": "sentinel://:canary@h"},
         {"secret_key": "canary"},
     ],
 )

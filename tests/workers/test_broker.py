@@ -43,7 +43,7 @@ def mended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Redis channels of this process are mended, for this test."""
     monkeypatch.setattr(transport.Channel, "QoS", transport.Channel.QoS)
     monkeypatch.setattr(transport.Channel, "_brpop_read", module._read_one)
-    module.mend()
+    module.mend("redis://")
 
 
 def unreadable() -> float:

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from notifier.brokers import ANSWER_SECONDS
 from notifier.queues import CLOCKS_APART, CONTROL_QUEUE
 from notifier.settings import PREFIX, Settings, load
 from workers.pools import pools
@@ -50,7 +51,11 @@ def test_each_pool_has_the_processes_that_were_set() -> None:
 def test_beat_asks_for_a_sweep_that_expires_though_not_by_clocks_that_are_apart(every: float) -> None:
     entry = schedule(settings(sweep_every=str(every)))["sweep"]
     assert (entry["task"], entry["schedule"].run_every) == ("sweep", timedelta(seconds=every))
-    assert entry["options"] == {"queue": CONTROL_QUEUE, "expires": 2 * every + CLOCKS_APART.total_seconds()}
+    assert entry["options"] == {
+        "queue": CONTROL_QUEUE,
+        "expires": 2 * every + CLOCKS_APART.total_seconds(),
+        "confirm_timeout": ANSWER_SECONDS,
+    }
 
 
 def test_beats_rounds_go_by_a_clock_that_nobody_sets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,4 +73,8 @@ def test_beat_asks_for_a_walk_at_least_once_a_second(every: str, walks: float) -
     """However seldom it sweeps: a campaign's start and its pace are felt within a second or two."""
     entry = schedule(settings(sweep_every=every))["walk"]
     assert (entry["task"], entry["schedule"].run_every) == ("walk", timedelta(seconds=walks))
-    assert entry["options"] == {"queue": CONTROL_QUEUE, "expires": 2 * walks + CLOCKS_APART.total_seconds()}
+    assert entry["options"] == {
+        "queue": CONTROL_QUEUE,
+        "expires": 2 * walks + CLOCKS_APART.total_seconds(),
+        "confirm_timeout": ANSWER_SECONDS,
+    }

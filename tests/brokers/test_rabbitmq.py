@@ -1,0 +1,59 @@
+"""What only RabbitMQ does: it hangs with its connections open, and a queue of its can be deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from kombu import Connection
+
+from notifier.queues import QUEUES
+from tests.brokers import ledger
+from tests.brokers.conftest import RABBITMQ
+from tests.brokers.house import BrokerHouse
+from tests.brokers.rabbitmq import RabbitMQ
+from tests.brokers.test_brokers import SLOW
+from tests.faults import invariants
+
+pytestmark = [pytest.mark.timeout(240), pytest.mark.parametrize("broker_house", RABBITMQ, indirect=True)]
+
+
+async def test_a_broker_that_hangs_delays_no_202_and_loses_nothing(house: BrokerHouse) -> None:
+    """Its kernel takes what is sent, and nobody answers."""
+    server = house.server
+    assert isinstance(server, RabbitMQ)
+    began = time.monotonic()
+    await house.faults(SLOW)
+    ids = await house.post_many(500)
+    await house.calls_made(50)
+    server.pause(paused=True)
+    try:
+        took = []
+        for _ in range(20):
+            asked = time.monotonic()
+            ids.append(await house.post_one())
+            took.append(time.monotonic() - asked)
+        await house.faults()
+        await asyncio.sleep(8)
+    finally:
+        server.pause(paused=False)
+    fates = await invariants.hold(house, answered=ids)
+    what = f"hung for 8 s; slowest 202 of 20 meanwhile {max(took) * 1000:.0f} ms"
+    ledger.note(server.version, what, fates, accepted=520, seconds=time.monotonic() - began)
+    assert max(took) < 1
+    assert invariants.by_status(fates) == {"sent": 520}
+    assert {fate.received for fate in fates.values()} == {1}
+    await house.alive()
+
+
+async def test_queues_that_somebody_has_deleted_are_made_again(house: BrokerHouse) -> None:
+    """RabbitMQ cancels whoever reads them: each pool makes its own again."""
+    await house.alive()
+    with Connection(house.server.url.partition("?")[0]) as connection:
+        for queue in QUEUES:
+            connection.default_channel.queue_delete(queue)
+    ids = await house.post_many(200)
+    fates = await invariants.hold(house, answered=ids)
+    assert {fate.received for fate in fates.values()} == {1}
+    await house.alive()
