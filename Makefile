@@ -44,7 +44,7 @@ dev: $(VENV)/.dev  ## The same with everything started anew when its code or a t
 	@$(BIN)/notifier up --reload --data-dir $(DATA_DIR) --port $(PORT)
 
 test: $(VENV)/.dev  ## Every test but the long ones, with real PostgreSQL, Valkey and workers (JOBS=2 processes)
-	@$(BIN)/python -m pytest tests -m "not full" -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest tests -m "not full and not brokers" -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict, import rules, file sizes, templates
 	@$(BIN)/ruff format --check .
@@ -64,6 +64,11 @@ faults: $(VENV)/.dev  ## Every fault test, the long ones, too, and a table of th
 full: $(VENV)/.dev  ## Only what make test leaves out, wherever it is
 	@$(BIN)/python -m pytest tests -m full
 
+brokers: $(VENV)/.dev  ## The whole service on RabbitMQ (Debian: apt-get install rabbitmq-server), SQS and kinds of Redis, and a table (WRITE=1 puts it into docs/brokers.md)
+	@rm -f build/brokers.md; status=0; \
+	  NOTIFIER_BROKERS_TABLE=build/brokers.md $(BIN)/python -m pytest tests/brokers || status=$$?; \
+	  $(BIN)/python -m tests.brokers.ledger build/brokers.md $(if $(WRITE),--write,) && exit $$status
+
 soak: $(VENV)/.dev  ## The whole service under load while something breaks every 20 s (MINUTES=20 SEED=1 RATE=a second)
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES) --seed $(SEED) $(if $(RATE),--rate $(RATE),)
 
@@ -77,4 +82,4 @@ lock: $(BIN)/python  ## Make requirements/*.txt anew from pyproject.toml (needs 
 clean:  ## Remove the environment, caches and local data
 	rm -rf $(VENV) .data build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help demo up dev test lint check faults full soak bench lock clean
+.PHONY: help demo up dev test lint check faults full brokers soak bench lock clean

@@ -208,7 +208,7 @@ def _parameters(url: str) -> tuple[str, dict[str, str]]:
     scheme = url.split(":", 1)[0]
     given = dict(parse_qsl(query, keep_blank_values=True))
     known = PARAMETERS.get(scheme, ())
-    if query and not given.keys() <= set(known) or (query and not given):  # not named: it may be half a password
+    if query and (not given or not given.keys() <= set(known)):  # not named: it may be half a password
         raise ValueError(f"has a parameter we do not know (known are {', '.join(known)}); encode ? in a password")
     return place, given
 
@@ -227,16 +227,25 @@ class Watcher:
     def depth(self, queue: str) -> int:
         """Messages that wait in a queue; 0 if nobody has made it yet. Raises whatever the broker's client does."""
         with self._lock:
+            was_kept = self._connection is not None
             try:
-                if self._connection is None:
-                    self._connection = connected(self._app.connection_for_read())
-                channel: Any = self._connection.default_channel
-                return int(channel.queue_declare(queue=queue, passive=True).message_count)
-            except Exception as error:
-                self._let_go()  # RabbitMQ has closed the channel as well over a queue that is not there
-                if _is_missing_queue(error):
-                    return 0
-                raise
+                return self._look(queue)
+            except Exception:
+                if not was_kept:
+                    raise
+            return self._look(queue)  # the broker may have been started anew since the last look
+
+    def _look(self, queue: str) -> int:
+        try:
+            if self._connection is None:
+                self._connection = connected(self._app.connection_for_read())
+            channel: Any = self._connection.default_channel
+            return int(channel.queue_declare(queue=queue, passive=True).message_count)
+        except Exception as error:
+            self._let_go()  # RabbitMQ has closed the channel as well over a queue that is not there
+            if _is_missing_queue(error):
+                return 0
+            raise
 
     def close(self) -> None:
         with self._lock:

@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(5, ge=1, le=100, description="Connections kept per process.", examples=["5"])
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="Redis or Valkey.",
+        description="Redis or Valkey, for budgets, and for hints while BROKER_URL is unset.",
         examples=["redis://:password@host:6379/0"],
     )
     broker_url: SecretStr | None = Field(
@@ -380,8 +380,9 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, url: SecretStr) -> SecretStr:
-        if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://", "redis+socket://")):
-            raise ValueError("must begin with redis://, rediss:// or unix://")
+        if not url.get_secret_value().startswith(brokers.REDIS):
+            raise ValueError("must begin with redis://, rediss://, unix:// or sentinel://")
+        brokers.broker(url.get_secret_value())
         return with_number(with_port(url))
 
     @field_validator("broker_url")

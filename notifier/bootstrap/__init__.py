@@ -16,7 +16,7 @@ from uuid import UUID
 
 from celery import Celery
 
-from notifier import __version__, queues
+from notifier import __version__, brokers, queues
 from notifier.bootstrap.carriers import budgets, provider_names, provider_options, providers, redis_client, ses_events
 from notifier.bootstrap.telemetry import check_extras, report_errors, tracing
 from notifier.campaigns.audience import Audiences
@@ -251,7 +251,7 @@ def measurer(settings: Settings, app: Celery) -> Measurer:
         database=database(settings, application="measure"),
         publisher=queues.Publisher(app, life=hint_life(settings)),
         budget=budgets(settings, providers(settings)),
-        redis=redis_client(broker) if broker.startswith(("redis://", "rediss://", "unix://")) else None,
+        redis=redis_client(broker) if broker.startswith(brokers.REDIS) else None,
         lease=timedelta(seconds=settings.lease),
         every=timedelta(seconds=settings.measure_every),
         disk=exposition.folder() or Path.cwd(),

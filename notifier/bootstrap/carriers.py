@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import Redis
+from redis.asyncio.sentinel import Sentinel
 
+from notifier import brokers
 from notifier.channels import registry
 from notifier.channels.contract import Metered, Provider
 from notifier.channels.email import sns
@@ -115,6 +119,22 @@ def ses_events(settings: Settings, fetch: sns.Fetch) -> SesEvents | None:
 
 
 def redis_client(url: str) -> Redis:
-    """A client that gives up soon; Redis is connected to when it is first asked."""
-    client: Redis = Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, health_check_interval=10)
-    return client
+    """A client that gives up soon; Redis is connected to when it is first asked, also through its sentinels."""
+    soon: dict[str, Any] = {"socket_timeout": 1, "socket_connect_timeout": 1, "health_check_interval": 10}
+    if not url.startswith("sentinel://"):
+        client: Redis = Redis.from_url(url, **soon)
+        return client
+    known = brokers.broker(url)
+    places = [urlsplit(place) for place in known.url.split(";")]
+    one = places[0]
+    sentinels = Sentinel(  # type: ignore[no-untyped-call]
+        [(place.hostname, place.port) for place in places], sentinel_kwargs=known.options["sentinel_kwargs"] | soon
+    )
+    master: Redis = sentinels.master_for(
+        known.options["master_name"],
+        username=unquote(one.username or "") or None,
+        password=unquote(one.password or "") or None,
+        db=int(one.path.strip("/")),
+        **soon,
+    )
+    return master

@@ -56,5 +56,6 @@ async def broker_house(
 async def house(broker_house: BrokerHouse) -> BrokerHouse:
     """The whole service, every process up, with nothing in it."""
     broker_house.heal()
+    await broker_house.alive(within=120)
     await broker_house.reset()
     return broker_house

@@ -31,7 +31,12 @@ class BrokerHouse(FaultyHouse):
     def __init__(self, stack: Stack, server: Server, *, templates: Path) -> None:
         super().__init__(stack, templates=templates)
         self.server = server
-        self.env |= {"NOTIFIER_BROKER_URL": server.url, "NOTIFIER_LIVENESS_LIMIT": "6"}
+        self.env |= {
+            "NOTIFIER_BROKER_URL": server.url,
+            "NOTIFIER_LIVENESS_LIMIT": "6",
+            # No call is cut here, so none may be by a machine that is busy.
+            "NOTIFIER_PROVIDER_TIMEOUT": "5",
+        }
 
     async def reset(self) -> None:
         """As ever; and no hint waits."""

@@ -11,6 +11,7 @@ import signal
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 from kombu import Connection
 
@@ -69,11 +70,20 @@ class RabbitMQ:
 
     def depth(self, queue: str) -> int:
         """Messages that wait; 0 if nobody has made the queue."""
+        return self._declared(queue)[0]
+
+    def readers(self) -> int:
+        """Consumers of all queues of ours."""
+        return sum(self._declared(queue)[1] for queue in QUEUES)
+
+    def _declared(self, queue: str) -> tuple[int, int]:
         with self._connection() as connection:
             try:
-                return int(connection.default_channel.queue_declare(queue=queue, passive=True).message_count)
+                channel: Any = connection.default_channel
+                told = channel.queue_declare(queue=queue, passive=True)
             except connection.channel_errors:
-                return 0
+                return 0, 0
+            return int(told.message_count), int(told.consumer_count)
 
     def purge(self) -> int:
         """Empty every queue of ours; how many hints are gone with it."""
@@ -81,7 +91,8 @@ class RabbitMQ:
         for queue in QUEUES:
             with self._connection() as connection:
                 try:
-                    gone += int(connection.default_channel.queue_purge(queue))
+                    channel: Any = connection.default_channel
+                    gone += int(channel.queue_purge(queue))
                 except connection.channel_errors:
                     continue
         return gone

@@ -153,7 +153,7 @@ async def test_the_sweeper_fills_a_queue_that_nobody_reads_to_its_bound_only(hou
         shown = (await house.metrics("beat")).value("notifier_lane_depth", lane=str(BULK_PUSH), where="broker")
         return shown >= QUEUE_ROOM
 
-    await house.until(is_measured, what="beat to measure the lane", within=20)
+    await house.until(is_measured, what="beat to measure the lane", within=60)
     house.start("urgent", "bulk")
     fates = await invariants.hold(house, answered=ids)
     assert {fate.received for fate in fates.values()} == {1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from kombu import Connection
@@ -49,10 +50,19 @@ async def test_a_broker_that_hangs_delays_no_202_and_loses_nothing(house: Broker
 
 async def test_queues_that_somebody_has_deleted_are_made_again(house: BrokerHouse) -> None:
     """RabbitMQ cancels whoever reads them: each pool makes its own again."""
-    await house.alive()
-    with Connection(house.server.url.partition("?")[0]) as connection:
+    server = house.server
+    assert isinstance(server, RabbitMQ)
+
+    async def are_read() -> bool:
+        return await asyncio.to_thread(server.readers) == readers
+
+    readers = 3 + 6 + 1  # urgent, bulk, control
+    await house.until(are_read, what="every pool to read its queues", within=60)
+    with Connection(server.url.partition("?")[0]) as connection:
+        channel: Any = connection.default_channel
         for queue in QUEUES:
-            connection.default_channel.queue_delete(queue)
+            channel.queue_delete(queue)
+    await house.until(are_read, what="every pool to read its queues again", within=60)
     ids = await house.post_many(200)
     fates = await invariants.hold(house, answered=ids)
     assert {fate.received for fate in fates.values()} == {1}
