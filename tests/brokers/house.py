@@ -12,6 +12,10 @@ from tests.faults.house import FaultyHouse
 from tests.running import WORKING
 
 
+#: No call is cut here and no worker killed in one, so neither may a machine that is busy be taken for that.
+PATIENT = {"NOTIFIER_PROVIDER_TIMEOUT": "10", "NOTIFIER_LEASE": "30"}
+
+
 class Server(Protocol):
     """A broker that a test runs, and looks into."""
 
@@ -34,8 +38,7 @@ class BrokerHouse(FaultyHouse):
         self.env |= {
             "NOTIFIER_BROKER_URL": server.url,
             "NOTIFIER_LIVENESS_LIMIT": "6",
-            # No call is cut here, so none may be by a machine that is busy.
-            "NOTIFIER_PROVIDER_TIMEOUT": "5",
+            **PATIENT,
         }
 
     async def reset(self) -> None:

@@ -16,6 +16,7 @@ from notifier.embedded.ports import HOST, free_port
 from notifier.embedded.stack import Stack
 from notifier.queues import Publisher, celery_app
 from tests.brokers import ledger, redis_rights
+from tests.brokers.house import PATIENT
 from tests.brokers.tls import ANOTHERS, OURS, Authority, Door
 from tests.builders import HINT_LIFE, URGENT_EMAIL
 from tests.conftest import TEMPLATES
@@ -34,7 +35,7 @@ async def house(tmp_path: Path) -> AsyncIterator[Running]:
     """A service that is not started yet, on servers of its own."""
     with Stack(tmp_path / "stack", fsync=False) as stack:
         house = Running(stack, templates=TEMPLATES)
-        house.env["NOTIFIER_PROVIDER_TIMEOUT"] = "5"
+        house.env |= PATIENT
         yield house
         await house.close()
         stack.supervisor.kill_all()
