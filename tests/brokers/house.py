@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
+
+import aiohttp
 
 from notifier.embedded.stack import Stack
 from notifier.queues import QUEUES
 from tests.faults.house import FaultyHouse
 from tests.running import WORKING
-
 
 #: No call is cut here and no worker killed in one, so neither may a machine that is busy be taken for that.
 PATIENT = {"NOTIFIER_PROVIDER_TIMEOUT": "10", "NOTIFIER_LEASE": "30"}
@@ -53,13 +55,17 @@ class BrokerHouse(FaultyHouse):
         """Queues of ours that Redis has: none, if it carries no hints."""
         return [queue for queue in QUEUES if self.stack.valkey.is_running and self.broker().exists(queue)]
 
+    def serves(self, role: str) -> Callable[[], Awaitable[bool]]:
+        """Whether a role that was just started shows its /livez already, and is well."""
+        return lambda: self._is_alive(role)
+
     async def alive(self, *, within: float = 60.0) -> None:
         """Wait until every worker, and beat, says that it is alive."""
         for role in WORKING:
-            await self.until(lambda role=role: self._is_alive(role), what=f"{role} to be alive", within=within)  # type: ignore[misc]
+            await self.until(self.serves(role), what=f"{role} to be alive", within=within)
 
     async def _is_alive(self, role: str) -> bool:
         try:
             return (await self.livez(role)).status == 200
-        except OSError:
+        except (OSError, aiohttp.ClientError):
             return False

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime, timedelta
 from statistics import median
 
 import pytest
 
 from notifier.delivery.sweep import QUEUE_ROOM
 from notifier.domain.notification import Lane
-from notifier.queues import CONTROL_QUEUE
+from notifier.queues import CONTROL_QUEUE, Hint, celery_app
 from tests.brokers import ledger
 from tests.brokers.house import BrokerHouse
 from tests.faults import invariants
@@ -20,6 +21,7 @@ from workers.beat import ROOM
 SLOW = {"action": "delay", "seconds": 0.2}
 PEOPLE = list(range(1, 301))
 BULK_PUSH = Lane.parse("bulk.push")
+URGENT_MAIL = Lane.parse("urgent.email")
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -113,6 +115,33 @@ async def test_the_broker_stopped_for_10_s_with_2000_in_flight_and_202_goes_on(h
     # The same processes, and not by the sweeper alone: a hint is taken at once again.
     assert {name: house.stack.child(name).pid for name in WORKING if house.is_up(name)} == workers
     await test_an_urgent_one_is_sent_at_once(house)
+
+
+async def test_a_hint_that_is_too_old_is_worth_no_claim(house: BrokerHouse) -> None:
+    """Its `expires` comes through, whatever carries it; one that is not too old does its work."""
+    house.kill(*WORKING)
+    ids = await house.post_mails(1, priority="urgent")
+    await house.until_sql("SELECT count(*) = 1 FROM deliveries WHERE status = 'queued'", what="it to be queued")
+    await asyncio.to_thread(house.server.purge)
+    (delivery,) = await house.deliveries_of(*ids)
+    hint = Hint(URGENT_MAIL, (delivery,), time.time(), "test").message()
+
+    def publish(expires: datetime) -> None:
+        with celery_app(house.server.url) as app:
+            app.send_task("deliver", kwargs=hint, queue=URGENT_MAIL.queue, expires=expires, ignore_result=True)
+
+    await asyncio.to_thread(publish, datetime.now(UTC) - timedelta(seconds=1))
+    house.start("urgent")
+
+    async def is_taken() -> bool:
+        return await house.depth(URGENT_MAIL.queue) == 0 and (await house.livez("urgent")).status == 200
+
+    await house.until(house.serves("urgent"), what="the pool to serve", within=60)
+    await house.until(is_taken, what="the old hint to be taken", within=60)
+    await asyncio.sleep(2)
+    assert await house.calls() == []
+    await asyncio.to_thread(publish, datetime.now(UTC) + timedelta(minutes=1))
+    await house.calls_made(1)
 
 
 async def test_beat_asks_for_no_more_rounds_than_somebody_takes(house: BrokerHouse) -> None:

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 from kombu import Connection
+from prometheus_client import REGISTRY
 
-from notifier.queues import QUEUES
+from notifier.queues import QUEUES, Publisher, celery_app, hints
 from tests.brokers import ledger
 from tests.brokers.conftest import RABBITMQ
 from tests.brokers.house import BrokerHouse
 from tests.brokers.rabbitmq import RabbitMQ
-from tests.brokers.test_brokers import SLOW
+from tests.brokers.test_brokers import BULK_PUSH, SLOW
+from tests.builders import HINT_LIFE
 from tests.faults import invariants
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.parametrize("broker_house", RABBITMQ, indirect=True)]
@@ -46,6 +48,37 @@ async def test_a_broker_that_hangs_delays_no_202_and_loses_nothing(house: Broker
     assert invariants.by_status(fates) == {"sent": 520}
     assert {fate.received for fate in fates.values()} == {1}
     await house.alive()
+
+
+async def test_a_publisher_waits_for_no_broker_that_hangs(house: BrokerHouse) -> None:
+    """By its own word it knows of the loss: neither a look nor a hint has no end, or counts as done."""
+    server = house.server
+    assert isinstance(server, RabbitMQ)
+
+    def lost() -> float:
+        return REGISTRY.get_sample_value("notifier_hints_lost_total", {"why": "broker"}) or 0.0
+
+    async def is_lost() -> bool:
+        return lost() > before
+
+    async def is_published() -> bool:
+        return bool(REGISTRY.get_sample_value("notifier_hints_total", {"lane": str(BULK_PUSH), "by": "test"}))
+
+    publisher = Publisher(celery_app(server.url), life=HINT_LIFE)
+    assert await asyncio.to_thread(publisher.depth, BULK_PUSH) is not None
+    publisher.publish(hints([(1, BULK_PUSH)], by="test"))
+    await house.until(is_published, what="a first hint to be published")
+    before = lost()
+    server.pause(paused=True)
+    try:
+        publisher.publish(hints([(2, BULK_PUSH)], by="test"))
+        await house.until(is_lost, what="the hint to be given up", within=30)
+        await asyncio.sleep(1.1)  # a failure answers for a second
+        async with asyncio.timeout(30):
+            assert await asyncio.to_thread(publisher.depth, BULK_PUSH) is None
+    finally:
+        server.pause(paused=False)
+        publisher.close()
 
 
 async def test_queues_that_somebody_has_deleted_are_made_again(house: BrokerHouse) -> None:
