@@ -23,6 +23,7 @@ def main(arguments: list[str]) -> int:
         settings = bootstrap.prepare()
         bootstrap.catalogue(settings)  # every child would fail on them one by one, and be started again for ever
         bootstrap.providers(settings)
+        bootstrap.check_broker(settings)
         bootstrap.check_metrics_port(settings)
     except NotifierError as error:
         print(f"notifier: {error.detail}", file=sys.stderr)  # noqa: T201

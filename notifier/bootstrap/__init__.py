@@ -258,6 +258,17 @@ def measurer(settings: Settings, app: Celery) -> Measurer:
     )
 
 
+def check_broker(settings: Settings) -> None:
+    """SettingsInvalid if what receives from this kind of broker is not installed."""
+    if settings.broker.startswith(brokers.SQS):
+        try:
+            import pycurl  # noqa: F401
+        except ImportError:
+            raise SettingsInvalid(
+                f"{PREFIX}BROKER_URL: workers receive from sqs:// with pycurl. pip install 'notifier[sqs]'"
+            ) from None
+
+
 def check_metrics_port(settings: Settings) -> None:
     """ServerUnreachable if this process cannot have the port that it alone was given."""
     if settings.metrics_port:
