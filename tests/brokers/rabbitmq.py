@@ -42,6 +42,7 @@ class RabbitMQ:
         self._folder = stack.data_dir / "rabbitmq"
         self._port, self._names_port = free_port(), free_port()
         self.url = f"amqp://guest:guest@{HOST}:{self._port}//{query}"
+        self._kind = "quorum" if "quorum" in query else "classic"
         self.version = ""
 
     def start(self) -> None:
@@ -59,7 +60,7 @@ class RabbitMQ:
         _wait_for(self._port, within=_START_SECONDS)
         with self._connection() as connection:
             properties = connection.connection.server_properties
-            self.version = f"RabbitMQ {properties['version']}"
+            self.version = f"RabbitMQ {properties['version']}, {self._kind} queues"
 
     def stop(self) -> None:
         self._child.stop(grace=30)
