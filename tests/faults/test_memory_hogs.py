@@ -79,7 +79,7 @@ async def test_f29_what_kills_every_worker_that_renders_it_takes_no_other_along(
     """
     house.kill("api", *WORKING)
     house.start("api", env={"NOTIFIER_MAX_ATTEMPTS": "4"})
-    patient = {"NOTIFIER_RETRY_FIRST_WAIT": "2"}  # several sweeps, so that those that wait part
+    patient = {"NOTIFIER_URGENT_RETRY_FIRST_WAIT": "2"}  # several sweeps, so that those that wait part
     house.start("control", "beat", env=patient)
     house.start("urgent", "bulk", env=patient | {"ODD_DEADLY": "u7@example.com"}, module="tests.faults.odd")
     await house.consuming("urgent", "bulk", "control")
