@@ -43,8 +43,8 @@ up: $(VENV)/.run  ## Everything on this machine until Ctrl-C (DATA_DIR=.data POR
 dev: $(VENV)/.dev  ## The same with everything started anew when its code or a template changes (DATA_DIR=.data PORT=8000)
 	@$(BIN)/notifier up --reload --data-dir $(DATA_DIR) --port $(PORT)
 
-test: $(VENV)/.dev  ## Every test but the long ones, with real PostgreSQL, Valkey and workers (JOBS=2 processes)
-	@$(BIN)/python -m pytest tests -m "not full and not brokers" -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+test: $(VENV)/.dev  ## Every test but the long ones and those of other brokers, with real PostgreSQL, Valkey and workers (JOBS=2 processes)
+	@$(BIN)/python -m pytest tests --ignore=tests/brokers -m "not full" -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict, import rules, file sizes, templates
 	@$(BIN)/ruff format --check .

@@ -13,11 +13,8 @@ from tests.brokers.rabbitmq import RabbitMQ
 from tests.brokers.sqs import Sqs
 from tests.conftest import TEMPLATES
 
-RABBITMQ = [
-    pytest.param("rabbitmq", marks=pytest.mark.brokers),
-    pytest.param("rabbitmq-quorum", marks=pytest.mark.brokers),
-]
-BROKERS = [*RABBITMQ, pytest.param("sqs")]
+RABBITMQ = ["rabbitmq", "rabbitmq-quorum"]
+BROKERS = [*RABBITMQ, "sqs"]
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
