@@ -76,7 +76,7 @@ bench: $(VENV)/.dev  ## Measure intake and delivery; docs/benchmarks.md explains
 	@$(BIN)/python -m tests.bench
 
 lock: $(BIN)/python  ## Make requirements/*.txt anew from pyproject.toml (needs uv on PATH; UPGRADE=1 for newer releases)
-	@for pair in 'embedded --extra sources:run' 'sandbox --extra sources --extra sentry --extra otel:image' dev:dev; do uv pip compile --quiet $(if $(UPGRADE),--upgrade) --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	@for pair in 'embedded --extra sources:run' 'sandbox --extra sources --extra sentry --extra otel --extra sqs:image' dev:dev; do uv pip compile --quiet $(if $(UPGRADE),--upgrade) --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --extra $${pair%%:*} pyproject.toml requirements/build.in -o requirements/$${pair##*:}.txt; done
 
 clean:  ## Remove the environment, caches and local data
