@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
@@ -64,6 +64,17 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(
         SecretStr("postgresql://notifier@127.0.0.1:5432/notifier"),
         description="PostgreSQL, the truth.",
+        examples=["postgresql://user:password@host:5432/notifier"],
+    )
+    database_pooler: Literal["none", "transaction"] = Field(
+        "none",
+        description="Set to transaction when DATABASE_URL leads to a pooler that gives each transaction another session "
+        "(PgBouncer with pool_mode=transaction); docs/postgresql.md.",
+        examples=["transaction"],
+    )
+    database_direct_url: SecretStr | None = Field(
+        None,
+        description="PostgreSQL itself, for `notifier migrate`, when DATABASE_URL leads to a pooler.",
         examples=["postgresql://user:password@host:5432/notifier"],
     )
     database_pool_size: int = Field(5, ge=1, le=100, description="Connections kept per process.", examples=["5"])
@@ -370,9 +381,11 @@ class Settings(BaseSettings):
             raise ValueError("must be json or text")
         return name
 
-    @field_validator("database_url")
+    @field_validator("database_url", "database_direct_url")
     @classmethod
-    def _postgresql(cls, url: SecretStr) -> SecretStr:
+    def _postgresql(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None:
+            return None
         if not url.get_secret_value().startswith(("postgresql://", "postgres://", "postgresql+asyncpg://")):
             raise ValueError("must begin with postgresql:// (no other database will do)")
         return with_ssl(with_port(url))
@@ -421,6 +434,11 @@ class Settings(BaseSettings):
                 "or a slow call would be taken for a dead worker"
             )
         return lease
+
+    @property
+    def direct_url(self) -> str:
+        """PostgreSQL itself, past any pooler."""
+        return (self.database_direct_url or self.database_url).get_secret_value()
 
     @property
     def broker(self) -> str:

@@ -45,6 +45,7 @@ from notifier.intake.check import Rules, check_sizes
 from notifier.observe import exposition, failpoint, logs, metrics
 from notifier.observe.liveness import Liveness
 from notifier.settings import PREFIX, Settings, load
+from notifier.store.connections import Pooler
 from notifier.store.database import Database
 from notifier.store.source_options import load as load_sources
 from notifier.store.sources import Sources
@@ -74,6 +75,7 @@ def database(settings: Settings, *, application: str) -> Database:
         settings.database_url.get_secret_value(),
         pool_size=settings.database_pool_size,
         application=f"notifier-{application}",
+        pooler=Pooler(settings.database_pooler),
     )
 
 

@@ -12,6 +12,7 @@ from notifier.domain.errors import NotifierError, ServerUnreachable, SettingsInv
 from notifier.domain.notification import LANES
 from notifier.settings import Settings
 from notifier.store import database, migrations
+from notifier.store.connections import Pooler, is_pooled
 
 #: A clock further off than this is worth mending. (Nothing depends on it: the database's clock decides.)
 CLOCK_SECONDS = 5.0
@@ -46,12 +47,18 @@ async def examine(settings: Settings) -> list[Finding]:
 async def _database(settings: Settings) -> str:
     db = bootstrap.database(settings, application="doctor")
     try:
-        await db.ping()
+        async with db.transaction(within=database.ANSWER_SECONDS) as tx:
+            pooled = await is_pooled(tx)
     except Unavailable as error:
         raise ServerUnreachable(away(error)) from error
     finally:
         await db.close()
-    return "PostgreSQL answers"
+    if pooled and Pooler(settings.database_pooler) is Pooler.NONE:
+        raise SettingsInvalid(
+            "A pooler stands before PostgreSQL, and we do not reckon with it. "
+            "Set NOTIFIER_DATABASE_POOLER=transaction (right for every mode of a pooler)."
+        )
+    return "PostgreSQL answers" + (", through a pooler" if pooled else "")
 
 
 def away(error: Unavailable) -> str:
@@ -59,6 +66,8 @@ def away(error: Unavailable) -> str:
     if "migrate" in error.detail:
         return error.detail
     cause = error.__cause__ and (error.__cause__.__cause__ or error.__cause__)
+    if "startup parameter" in str(cause):
+        return f"A pooler refuses us ({cause}). Set NOTIFIER_DATABASE_POOLER=transaction."
     return (
         f"PostgreSQL cannot be used ({str(cause or 'no answer').splitlines()[0][:200]}). "
         "Check NOTIFIER_DATABASE_URL, and that the server runs and lets us in."
@@ -67,7 +76,8 @@ def away(error: Unavailable) -> str:
 
 async def _schema(settings: Settings) -> str:
     try:
-        current = await migrations.is_current(settings.database_url.get_secret_value())
+        url, pooler = settings.database_url.get_secret_value(), Pooler(settings.database_pooler)
+        current = await migrations.is_current(url, pooler=pooler)
     except Exception as error:
         raise ServerUnreachable("unknown, since the database does not answer") from error
     if not current:

@@ -138,13 +138,24 @@ def sandbox(
         ) from None
 
 
-def migrate(json: Json = False, data_dir: DataDir = None) -> None:
-    """Bring the database's schema up to date. Safe to run twice, and twice at once."""
+def migrate(
+    pre: Annotated[bool, typer.Option("--pre", help="Only what runs before the new release is deployed.")] = False,
+    post: Annotated[bool, typer.Option("--post", help="Only what runs after the last old process has gone.")] = False,
+    json: Json = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Bring the database's schema up to date. Safe to run twice, twice at once, and while the service runs.
+
+    Without --pre or --post both are done: right where no older release is running.
+    """
+    if pre and post:
+        raise typer.BadParameter("Choose one of --pre and --post, or neither for both.")
     use(data_dir)
     from notifier import bootstrap
     from notifier.store import migrations
 
-    applied = migrations.main(bootstrap.prepare().database_url.get_secret_value())
+    parts = [migrations.Part.PRE] if pre else [migrations.Part.POST] if post else migrations.BOTH
+    applied = migrations.main(bootstrap.prepare().direct_url, parts=parts)
     if json:
         typer.echo(orjson.dumps({"applied": applied}).decode())
         return

@@ -18,16 +18,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from notifier.domain.errors import Unavailable
 from notifier.observe import metrics
+from notifier.store.connections import Pooler, arguments, sqlalchemy_url
 
 Connection = AsyncConnection
 
-#: How long a caller waits for a free connection, and the server for a statement, before we say 503.
+#: How long a caller waits for a free connection before we say 503.
 POOL_WAIT_SECONDS = 5
-STATEMENT_TIMEOUT_MS = 30_000
-CONNECT_TIMEOUT_SECONDS = 5
-#: After the server's own limit has passed without a word, it is taken for gone: it may have lost its power, and then
-#: nobody will ever say so. (Without this, whoever had asked it waited for as long as the kernel does: 15 minutes.)
-COMMAND_TIMEOUT_SECONDS = STATEMENT_TIMEOUT_MS / 1000 + 5
 #: For callers who wait for our answer, and for nothing but a few rows: how long they wait for all of a transaction.
 ANSWER_SECONDS = 8.0
 
@@ -38,23 +34,19 @@ _NOW = text("SELECT now()")
 #: 57 shutdown or cancel, 25006 read-only standby.
 _WEATHER = ("08", "28", "3D", "53", "57", "25006")
 #: A lock was not to be had in the time that the transaction would wait for it.
-_LOCK_TIMEOUT = "55P03"
+LOCK_NOT_HAD = "55P03"
 #: A statement took longer than it may.
 _QUERY_CANCELED = "57014"
 #: A table is not there: nobody has run `notifier migrate` yet.
 _UNDEFINED_TABLE = "42P01"
 
 
-def sqlalchemy_url(url: str) -> str:
-    """`postgresql://…` as everyone writes it → the driver's own scheme."""
-    rest = url.split("://", 1)[1]
-    return f"postgresql+asyncpg://{rest}"
-
-
 class Database:
     """One pool per process. Every failure to reach the server comes out as `Unavailable`."""
 
-    def __init__(self, url: str, *, pool_size: int = 5, application: str = "notifier") -> None:
+    def __init__(
+        self, url: str, *, pool_size: int = 5, application: str = "notifier", pooler: Pooler = Pooler.NONE
+    ) -> None:
         self.engine: AsyncEngine = create_async_engine(
             sqlalchemy_url(url),
             pool_size=pool_size,
@@ -63,17 +55,7 @@ class Database:
             pool_timeout=POOL_WAIT_SECONDS,
             json_serializer=lambda value: orjson.dumps(value).decode(),
             json_deserializer=orjson.loads,
-            connect_args={
-                "timeout": CONNECT_TIMEOUT_SECONDS,
-                "command_timeout": COMMAND_TIMEOUT_SECONDS,
-                "server_settings": {
-                    "application_name": application,
-                    "statement_timeout": str(STATEMENT_TIMEOUT_MS),
-                    # A worker killed in a transaction must not hold its locks for longer than a sweep or two.
-                    "idle_in_transaction_session_timeout": "10000",
-                    "timezone": "UTC",
-                },
-            },
+            connect_args=arguments(application=application, pooler=pooler),
         )
 
         self._is_away = False
@@ -100,11 +82,11 @@ class Database:
         except Exception as error:
             if is_weather(error):
                 # Not so if it is we who ask too much of it.
-                self._is_away |= _sqlstate(error) != _QUERY_CANCELED and not isinstance(error, PoolTimeout)
+                self._is_away |= sqlstate(error) != _QUERY_CANCELED and not isinstance(error, PoolTimeout)
                 raise Unavailable(retry_after=2) from error
-            if _sqlstate(error) == _LOCK_TIMEOUT:
+            if sqlstate(error) == LOCK_NOT_HAD:
                 raise Unavailable(retry_after=2) from error
-            if _sqlstate(error) == _UNDEFINED_TABLE:
+            if sqlstate(error) == _UNDEFINED_TABLE:
                 raise Unavailable("The database has no tables yet. Run: notifier migrate", retry_after=10) from error
             raise
         if self._is_away:
@@ -132,10 +114,10 @@ def is_weather(error: BaseException) -> bool:
         return True
     if isinstance(error, asyncpg.InterfaceError) or (isinstance(error, DBAPIError) and error.connection_invalidated):
         return True
-    return _sqlstate(error).startswith(_WEATHER)
+    return sqlstate(error).startswith(_WEATHER)
 
 
-def _sqlstate(error: BaseException) -> str:
+def sqlstate(error: BaseException) -> str:
     """PostgreSQL's code for what went wrong; empty if the error is not from there."""
     cause: Any = error.orig if isinstance(error, DBAPIError) else error
     return str(getattr(cause, "sqlstate", "") or "")

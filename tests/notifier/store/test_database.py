@@ -12,7 +12,8 @@ from sqlalchemy.exc import DBAPIError
 from notifier.domain.errors import Unavailable
 from notifier.embedded.ports import free_port
 from notifier.store import database as store
-from notifier.store.database import Database, is_weather, sqlalchemy_url
+from notifier.store.connections import sqlalchemy_url
+from notifier.store.database import Database, is_weather
 from tests.builders import born, sql
 
 
