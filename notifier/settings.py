@@ -68,8 +68,8 @@ class Settings(BaseSettings):
     )
     database_pooler: Literal["none", "transaction"] = Field(
         "none",
-        description="Set to transaction when DATABASE_URL leads to a pooler that gives each transaction another session "
-        "(PgBouncer with pool_mode=transaction); docs/postgresql.md.",
+        description="Set to transaction when DATABASE_URL leads to a pooler that gives each transaction another "
+        "session (PgBouncer with pool_mode=transaction); docs/postgresql.md.",
         examples=["transaction"],
     )
     database_direct_url: SecretStr | None = Field(
