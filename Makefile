@@ -43,8 +43,8 @@ up: $(VENV)/.run  ## Everything on this machine until Ctrl-C (DATA_DIR=.data POR
 dev: $(VENV)/.dev  ## The same with everything started anew when its code or a template changes (DATA_DIR=.data PORT=8000)
 	@$(BIN)/notifier up --reload --data-dir $(DATA_DIR) --port $(PORT)
 
-test: $(VENV)/.dev  ## Every test but the long ones and those of other brokers, with real PostgreSQL, Valkey and workers (JOBS=2 processes)
-	@$(BIN)/python -m pytest tests --ignore=tests/brokers -m "not full" -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+test: $(VENV)/.dev  ## Every test but the long ones and those of other brokers and poolers, with real PostgreSQL, Valkey and workers (JOBS=2 processes)
+	@$(BIN)/python -m pytest tests --ignore=tests/brokers --ignore=tests/pooler -m "not full" -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict, import rules, file sizes, templates
 	@$(BIN)/ruff format --check .
@@ -69,6 +69,12 @@ brokers: $(VENV)/.dev  ## The whole service on RabbitMQ (Debian: apt-get install
 	  NOTIFIER_BROKERS_TABLE=build/brokers.md $(BIN)/python -m pytest tests/brokers || status=$$?; \
 	  $(BIN)/python -m tests.brokers.ledger build/brokers.md $(if $(WRITE),--write,) && exit $$status
 
+pooler: $(VENV)/.dev  ## The whole service behind PgBouncer, on PATH or else taken from Debian's package (no root)
+	@PATH="$$PATH:/usr/sbin"; command -v pgbouncer >/dev/null || { test -x build/pgbouncer/usr/sbin/pgbouncer || \
+	  { mkdir -p build/pgbouncer && cd build/pgbouncer && apt-get download pgbouncer libc-ares2 libevent-2.1-7 && for deb in *.deb; do dpkg-deb -x $$deb .; done; }; }; \
+	  PATH="$$PATH:$(CURDIR)/build/pgbouncer/usr/sbin" LD_LIBRARY_PATH="$$(ls -d $(CURDIR)/build/pgbouncer/usr/lib/*-linux-gnu 2>/dev/null)" \
+	  $(BIN)/python -m pytest tests/pooler
+
 soak: $(VENV)/.dev  ## The whole service under load while something breaks every 20 s (MINUTES=20 SEED=1 RATE=a second)
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES) --seed $(SEED) $(if $(RATE),--rate $(RATE),)
 
@@ -82,4 +88,4 @@ lock: $(BIN)/python  ## Make requirements/*.txt anew from pyproject.toml (needs 
 clean:  ## Remove the environment, caches and local data
 	rm -rf $(VENV) .data build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help demo up dev test lint check faults full brokers soak bench lock clean
+.PHONY: help demo up dev test lint check faults full brokers pooler soak bench lock clean

@@ -124,7 +124,7 @@ class Running:
         folder = str(self.stack.data_dir / "sandbox")
         ports = ["--port", str(self.sandbox_port), "--smtp-port", str(self.smtp_port)]
         self.stack.spawn("sandbox", [*notifier, "sandbox", "--data-dir", folder, *ports], env=self.env)
-        _wait_for_port(self.sandbox_port)
+        wait_for_port(self.sandbox_port)
         import urllib.request
 
         with urllib.request.urlopen(f"{self.sandbox_url}/fcm/service-account.json") as told:  # noqa: S310
@@ -163,7 +163,7 @@ class Running:
             second = {"NOTIFIER_METRICS_PORTS": ""} if name else {}
             child = self.stack.spawn(name or role, command, env={**self.env, **second, **(env or {})})
         if "api" in names:
-            _wait_for_port(port or self.api_port)
+            wait_for_port(port or self.api_port)
         assert child is not None
         return child
 
@@ -375,7 +375,7 @@ async def eventually(
         await asyncio.sleep(0.05)
 
 
-def _wait_for_port(port: int, *, within: float = 30.0) -> None:
+def wait_for_port(port: int, *, within: float = 30.0) -> None:
     give_up = time.monotonic() + within
     while True:
         try:

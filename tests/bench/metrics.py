@@ -19,7 +19,7 @@ import aiohttp
 
 from notifier.embedded.stack import Stack
 from tests.bench.__main__ import Bench
-from tests.running import Running, _wait_for_port
+from tests.running import Running, wait_for_port
 
 WAYS = ("uncounted", "counted", "scraped")
 _ENV = {"NOTIFIER_PROVIDER_TIMEOUT": "10", "NOTIFIER_LEASE": "60", "NOTIFIER_KEY_RATE_PER_SECOND": "100000"}
@@ -65,7 +65,7 @@ class Ways:
         if way == "uncounted":
             command = ["tests.bench.uncounted", "api", "--port", str(running.api_port)]
         child = running.stack.spawn("api", [sys.executable, "-m", *command], env=self._env(way))
-        _wait_for_port(running.api_port)
+        wait_for_port(running.api_port)
         scraping = asyncio.create_task(self._scrape("api", way))
         try:
             return await self.bench.intake()

@@ -16,7 +16,7 @@ from notifier.embedded.ports import free_port
 from notifier.embedded.stack import Stack
 from tests.notifier.cli.terminal import ROOT, SANDBOXED, Command, environment, notifier, the_line
 from tests.notifier.intake.broker import Broker
-from tests.running import _wait_for_port as wait_for_port
+from tests.running import wait_for_port
 
 DATA = '{"amount": "12.50", "currency": "EUR"}'
 MAIL = ["send", "payment-received", "--to", "ada@example.com", "--channel", "email", "--data", DATA]

@@ -1,0 +1,1 @@
+"""The whole service behind a real PgBouncer in transaction mode (`make pooler`)."""
