@@ -6,12 +6,14 @@ import asyncio
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
 from notifier.store import migrations
 from tests.faults import invariants
 from tests.faults.house import FaultyHouse
+from tests.further import further
 from tests.running import WORKING
 
 PEOPLE = 100
@@ -60,9 +62,12 @@ async def test_f32_workers_of_both_releases_share_the_work(house: FaultyHouse, o
 
 @pytest.mark.full
 async def test_f33_migrating_while_the_previous_release_serves_costs_no_5xx(
-    house: FaultyHouse, old: Mapping[str, str]
+    house: FaultyHouse, old: Mapping[str, str], tmp_path: Path
 ) -> None:
-    """F33. Under load, reads and writes; afterwards the previous release serves on with the new schema."""
+    """F33. Under load, reads and writes; afterwards the previous release serves on with the new schema.
+
+    With a migration for a new column of the largest table and one for an index of it, whatever a release brings.
+    """
     house.start("api", *WORKING, env=old)
     assert not await migrations.is_current(house.database_url)
     is_over = asyncio.Event()
@@ -70,8 +75,14 @@ async def test_f33_migrating_while_the_previous_release_serves_costs_no_5xx(
     await house.calls_made(20)
 
     await asyncio.to_thread(_migrate, house)
+    column = "ALTER TABLE deliveries ADD COLUMN of_a_test integer NOT NULL DEFAULT 0"
+    index = "CREATE INDEX CONCURRENTLY of_a_test ON deliveries (updated_at)"
+    also = further(tmp_path, pre_9001=column, pre_9002=index)
+    assert len(await migrations.migrate(house.database_url, also=also)) == 2
 
-    assert await migrations.is_current(house.database_url)
+    assert await migrations.is_current(house.database_url, also=also)
+    (row,) = await house.sql("SELECT indisvalid FROM pg_index WHERE indexrelid = 'of_a_test'::regclass")
+    assert row["indisvalid"]
     await house.calls_made(len(await house.calls()) + 50)  # the old one goes on
     is_over.set()
     ids = [id for caller in callers for id in await caller]

@@ -20,7 +20,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
+from alembic.script.revision import RevisionError
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -78,7 +78,7 @@ async def migrate(url: str, *, parts: Sequence[Part] = BOTH, also: Path | None =
                 await asyncio.sleep(0.1)
             await connection.commit()
             event.listen(connection.sync_connection, "before_cursor_execute", _wait_for_as_long_as_may_be)
-            applied = await _patiently(connection, _config(also), parts)
+            applied = await _patiently(connection, config(also), parts)
             await connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ADVISORY_LOCK})
             return applied
     except Exception as error:
@@ -95,7 +95,7 @@ async def is_current(url: str, *, pooler: Pooler = Pooler.NONE, also: Path | Non
     """Whether the database has every `pre_` migration that this code knows, or more than it knows."""
     connect = arguments(application="notifier-migrate", pooler=pooler)
     engine = create_async_engine(sqlalchemy_url(url), connect_args=connect)
-    script = ScriptDirectory.from_config(_config(also))
+    script = ScriptDirectory.from_config(config(also))
     try:
         async with engine.connect() as connection:
             return not await connection.run_sync(lambda sync: _missing(sync, script, [Part.PRE]))
@@ -103,17 +103,17 @@ async def is_current(url: str, *, pooler: Pooler = Pooler.NONE, also: Path | Non
         await engine.dispose()
 
 
-async def _patiently(connection: AsyncConnection, config: Config, parts: Sequence[Part]) -> list[str]:
+async def _patiently(connection: AsyncConnection, alembic: Config, parts: Sequence[Part]) -> list[str]:
     """Apply what is missing, one migration to a transaction, again and again until every lock was had."""
-    script = ScriptDirectory.from_config(config)
+    script = ScriptDirectory.from_config(alembic)
     applied: list[str] = []
-    config.attributes["on_version_apply"] = lambda step, **_: applied.append(
+    alembic.attributes["on_version_apply"] = lambda step, **_: applied.append(
         f"{step.up_revision_id} {script.get_revision(step.up_revision_id).doc}"
     )
     give_up = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            await connection.run_sync(_upgrade, config, script, parts)
+            await connection.run_sync(_upgrade, alembic, script, parts)
             await connection.commit()
         except DBAPIError as error:
             if sqlstate(error) != LOCK_NOT_HAD:
@@ -129,14 +129,14 @@ async def _patiently(connection: AsyncConnection, config: Config, parts: Sequenc
             return applied
 
 
-def _upgrade(connection: Connection, config: Config, script: ScriptDirectory, parts: Sequence[Part]) -> None:
+def _upgrade(connection: Connection, alembic: Config, script: ScriptDirectory, parts: Sequence[Part]) -> None:
     missing = _missing(connection, script, parts)
     connection.commit()  # each migration has a transaction of its own, or none to make an index without a lock
-    config.attributes["connection"] = connection
+    alembic.attributes["connection"] = connection
     for part in parts:
         for head in script.get_heads():
             if part.has(head) and missing:
-                command.upgrade(config, head)
+                command.upgrade(alembic, head)
 
 
 def _missing(connection: Connection, script: ScriptDirectory, parts: Sequence[Part]) -> list[str]:
@@ -144,7 +144,7 @@ def _missing(connection: Connection, script: ScriptDirectory, parts: Sequence[Pa
     heads = MigrationContext.configure(connection).get_current_heads()
     try:
         there = {revision.revision for revision in script.iterate_revisions(heads, "base")} if heads else set()
-    except CommandError:  # a newer release has migrated; this one was deployed again, and can live with it
+    except RevisionError:  # a newer release has migrated; this one was deployed again, and can live with it
         return []
     known = [revision.revision for revision in script.walk_revisions()]
     return [name for name in known if name not in there and any(part.has(name) for part in parts)]
@@ -155,14 +155,15 @@ def _wait_for_as_long_as_may_be(_connection: Any, cursor: Any, statement: str, *
     cursor.execute(f"SET lock_timeout = '{'0' if 'CONCURRENTLY' in statement else LOCK_TIMEOUT}'")
 
 
-def _config(also: Path | None) -> Config:
+def config(also: Path | None = None) -> Config:
+    """Alembic's configuration; `also` is a folder of further migrations."""
     here = Path(__file__).parent
-    config = Config()
-    config.set_main_option("script_location", str(here))
-    config.set_main_option("path_separator", "os")
+    made = Config()
+    made.set_main_option("script_location", str(here))
+    made.set_main_option("path_separator", "os")
     places = [here / "versions", *([also] if also else [])]
-    config.set_main_option("version_locations", os.pathsep.join(str(place) for place in places))
-    return config
+    made.set_main_option("version_locations", os.pathsep.join(str(place) for place in places))
+    return made
 
 
 def _short(error: BaseException) -> str:

@@ -52,7 +52,8 @@ def test_a_schema_that_is_not_up_to_date_is_brought_up_to_date_once(bare: House,
     assert [what for what, (ok, _) in found.items() if not ok] == ["schema"]
     assert found["schema"][1] == "The schema is not up to date. Run: notifier migrate"
 
-    first = command("migrate", env=bare)
+    assert command("migrate", "--pre", "--post", env=bare).code == 2
+    first = command("migrate", "--pre", env=bare)
     assert (first.code, first.err) == (0, "")
     assert {line.split()[0] for line in first.out.splitlines()} == {"applied"}
 

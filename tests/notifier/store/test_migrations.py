@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -22,11 +24,15 @@ from notifier.embedded.ports import free_port
 from notifier.embedded.stack import Stack
 from notifier.store import migrations
 from notifier.store.database import Database
+from notifier.store.migrations import Part
 from notifier.store.tables import metadata
 from tests.builders import born, sql
+from tests.further import further
 
 #: Columns that hold one of some words, wherever they stand.
 WORDS = {"status": Status, "channel": Channel, "priority": Priority, "mode": Mode, "on_unknown": OnUnknown}
+
+ADD_MOTTO = "ALTER TABLE services ADD COLUMN motto text"
 
 
 @pytest.fixture
@@ -90,6 +96,107 @@ async def test_migrating_a_database_in_use_keeps_what_is_in_it(empty_url: str) -
     await migrations.migrate(empty_url)
     assert len(await sql(database, "SELECT id FROM deliveries")) == 3
     await database.close()
+
+
+async def test_what_takes_away_is_applied_after_the_new_code_and_only_when_asked_for(
+    empty_url: str, tmp_path: Path
+) -> None:
+    """As docs/upgrading.md has it: expand, deploy, contract; and the next release's `pre_` need not wait for that."""
+    also = further(
+        tmp_path,
+        pre_9001=ADD_MOTTO,
+        post_9001="ALTER TABLE services DROP COLUMN retention_days",
+    )
+    applied = await migrations.migrate(empty_url, parts=[Part.PRE], also=also)
+    assert applied[-1] == "pre_9001 a test"
+    assert not any(name.startswith("post_") for name in applied)
+    assert await migrations.is_current(empty_url, also=also)
+    assert await columns(empty_url) >= {"motto", "retention_days"}
+
+    further(tmp_path, pre_9001=ADD_MOTTO, pre_9002="ALTER TABLE services ADD COLUMN colour text")
+    assert not await migrations.is_current(empty_url, also=also)
+    assert await migrations.migrate(empty_url, parts=[Part.PRE], also=also) == ["pre_9002 a test"]
+
+    assert await migrations.migrate(empty_url, parts=[Part.POST], also=also) == ["post_9001 a test"]
+    assert await columns(empty_url) >= {"motto", "colour"}
+    assert "retention_days" not in await columns(empty_url)
+    assert await migrations.migrate(empty_url, also=also) == []
+    assert await migrations.is_current(empty_url, also=also)
+
+
+async def test_what_takes_away_brings_what_it_needs(empty_url: str, tmp_path: Path) -> None:
+    also = further(tmp_path, pre_9001="SELECT 1", post_9001="SELECT 1")
+    applied = await migrations.migrate(empty_url, parts=[Part.POST], also=also)
+    assert [name.split()[0] for name in applied][-2:] == ["pre_9001", "post_9001"]
+
+
+async def test_a_release_that_is_rolled_back_to_leaves_a_newer_schema_as_it_is(empty_url: str, tmp_path: Path) -> None:
+    await migrations.migrate(empty_url, also=further(tmp_path, pre_9001="SELECT 1", post_9001="SELECT 1"))
+    assert await migrations.is_current(empty_url)
+    assert await migrations.migrate(empty_url) == []
+
+
+async def test_a_lock_that_is_not_to_be_had_is_tried_for_again_and_lets_others_through(
+    empty_url: str, tmp_path: Path
+) -> None:
+    also = further(tmp_path, pre_9001=ADD_MOTTO)
+    await migrations.migrate(empty_url)
+    holder, other = await asyncpg.connect(empty_url), await asyncpg.connect(empty_url)
+    async with holder.transaction():
+        await holder.execute("LOCK TABLE services IN ACCESS SHARE MODE")
+        migrating = asyncio.create_task(migrations.migrate(empty_url, also=also))
+        longest = 0.0
+        for _ in range(30):
+            began = time.monotonic()
+            await other.fetch("SELECT * FROM services")  # queues behind the migration, and not for long
+            longest = max(longest, time.monotonic() - began)
+            await asyncio.sleep(0.1)
+        assert not migrating.done()
+    assert await migrating == ["pre_9001 a test"]
+    assert longest < 2.5
+    await holder.close()
+    await other.close()
+
+
+async def test_a_table_that_is_never_free_is_said_in_one_line(
+    empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    also = further(tmp_path, pre_9001=ADD_MOTTO)
+    await migrations.migrate(empty_url)
+    monkeypatch.setattr(migrations, "PATIENCE_SECONDS", 0.0)
+    holder = await asyncpg.connect(empty_url)
+    async with holder.transaction():
+        await holder.execute("LOCK TABLE services IN ACCESS SHARE MODE")
+        with pytest.raises(ServerUnreachable, match=r"in use .* run it again"):
+            await migrations.migrate(empty_url, also=also)
+    await holder.close()
+    assert await migrations.migrate(empty_url, also=also) == ["pre_9001 a test"]
+
+
+async def test_an_index_waits_for_a_long_transaction_instead_of_beginning_anew(empty_url: str, tmp_path: Path) -> None:
+    also = further(tmp_path, pre_9001="CREATE INDEX CONCURRENTLY of_a_test ON services (created_at)")
+    await migrations.migrate(empty_url)
+    holder, other = await asyncpg.connect(empty_url), await asyncpg.connect(empty_url)
+    async with holder.transaction(isolation="repeatable_read"):
+        await holder.execute("INSERT INTO services (name) VALUES ('slow')")
+        migrating = asyncio.create_task(migrations.migrate(empty_url, also=also))
+        await asyncio.sleep(2)  # longer than a migration waits for a lock
+        await other.execute("INSERT INTO services (name) VALUES ('quick')", timeout=1)
+        assert not migrating.done()
+    assert await migrating == ["pre_9001 a test"]
+    assert await other.fetchval("SELECT indisvalid FROM pg_index WHERE indexrelid = 'of_a_test'::regclass")
+    await holder.close()
+    await other.close()
+
+
+async def columns(url: str) -> set[str]:
+    """Of the table of services."""
+    connection = await asyncpg.connect(url)
+    rows = await connection.fetch(
+        "SELECT attname FROM pg_attribute WHERE attrelid = 'services'::regclass AND attnum > 0"
+    )
+    await connection.close()
+    return {row["attname"] for row in rows}
 
 
 async def test_every_migration_says_whether_it_runs_before_or_after_the_new_code(empty_url: str) -> None:
