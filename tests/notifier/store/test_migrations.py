@@ -75,6 +75,19 @@ async def test_checks_of_the_migrated_schema_are_those_of_the_tables(database: D
     assert allowed == declared
 
 
+async def test_large_tables_are_vacuumed_after_a_number_of_changes(database: Database) -> None:
+    """By share alone, the index that every sweep reads would keep millions of dead entries."""
+    rows = await sql(
+        database,
+        "SELECT relname, reloptions FROM pg_class WHERE relname IN"
+        " ('deliveries', 'delivery_events', 'notifications', 'idempotency')",
+    )
+    assert len(rows) == 4
+    for row in rows:
+        assert "autovacuum_vacuum_scale_factor=0.005" in row["reloptions"]
+    assert "fillfactor=80" in next(row for row in rows if row["relname"] == "deliveries")["reloptions"]
+
+
 async def test_migrating_applies_each_migration_once_and_migrating_again_does_nothing(empty_url: str) -> None:
     assert not await migrations.is_current(empty_url)
     applied = await migrations.migrate(empty_url)
