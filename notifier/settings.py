@@ -77,6 +77,18 @@ class Settings(BaseSettings):
         description="PostgreSQL itself, for `notifier migrate`, when DATABASE_URL leads to a pooler.",
         examples=["postgresql://user:password@host:5432/notifier"],
     )
+    database_replica_url: SecretStr | None = Field(
+        None,
+        description="A replica of PostgreSQL for lists and for counting audiences, by the same kind of pooler if any.",
+        examples=["postgresql://user:password@replica:5432/notifier"],
+    )
+    database_replica_lag: float = Field(
+        5,
+        ge=1,
+        le=DAY,
+        description="Seconds that the replica may be behind; beyond that, and while it is away, the primary is asked.",
+        examples=["5"],
+    )
     database_pool_size: int = Field(5, ge=1, le=100, description="Connections kept per process.", examples=["5"])
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
@@ -381,7 +393,7 @@ class Settings(BaseSettings):
             raise ValueError("must be json or text")
         return name
 
-    @field_validator("database_url", "database_direct_url")
+    @field_validator("database_url", "database_direct_url", "database_replica_url")
     @classmethod
     def _postgresql(cls, url: SecretStr | None) -> SecretStr | None:
         if url is None:

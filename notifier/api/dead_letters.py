@@ -70,8 +70,9 @@ async def list_dead_letters(house: TheHouse, caller: Reads, asked: Annotated[Dea
     """A service's failed deliveries, newest first, each with its reason and the provider's last answer."""
     which = DeadLetters(**asked.model_dump(exclude={"limit", "cursor"}))
     before = None if asked.cursor is None else int(asked.cursor)
-    async with house.database.transaction() as tx:
-        rows = await page(tx, caller.service_id, which, limit=asked.limit + 1, before=before)
+    rows = await house.database.read(
+        lambda tx: page(tx, caller.service_id, which, limit=asked.limit + 1, before=before)
+    )
     shown = rows[: asked.limit]
     return answers.json(
         {"items": [_shown(row) for row in shown], "next": str(shown[-1].id) if len(rows) > asked.limit else None}

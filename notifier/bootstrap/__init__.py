@@ -15,6 +15,7 @@ from random import Random
 from uuid import UUID
 
 from celery import Celery
+from pydantic import SecretStr
 
 from notifier import __version__, brokers, queues
 from notifier.bootstrap.carriers import budgets, provider_names, provider_options, providers, redis_client, ses_events
@@ -71,12 +72,21 @@ def prepare() -> Settings:
 
 
 def database(settings: Settings, *, application: str) -> Database:
-    return Database(
-        settings.database_url.get_secret_value(),
-        pool_size=settings.database_pool_size,
-        application=f"notifier-{application}",
-        pooler=Pooler(settings.database_pooler),
-    )
+    """The database, with its replica if there is one; connected to when it is first asked."""
+
+    def opened(url: SecretStr, name: str) -> Database:
+        return Database(
+            url.get_secret_value(),
+            pool_size=settings.database_pool_size,
+            application=f"notifier-{name}",
+            pooler=Pooler(settings.database_pooler),
+        )
+
+    made = opened(settings.database_url, application)
+    if settings.database_replica_url is not None:
+        follower = opened(settings.database_replica_url, f"{application}-reads")
+        made.follow(follower, most_lag=timedelta(seconds=settings.database_replica_lag))
+    return made
 
 
 def hint_life(settings: Settings) -> dict[Priority, timedelta]:

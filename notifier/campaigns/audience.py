@@ -93,13 +93,14 @@ class Audiences:
         return Page(tuple(_given(person) for person in page.people), page.next, page.is_end)
 
     async def size(self, service_id: int, audience: Audience) -> Size:
-        """How large an audience is now."""
+        """How large an audience is now, or was a few seconds ago: it is counted on a replica, if there is one."""
         if audience.source != DIRECTORY:
             extent = await self.extent(service_id, audience)
             return Size((extent and extent.expected) or 0, None, None, None)
         start, stop = _bounds(audience)
-        async with self._database.transaction() as tx:
-            survey = await directory.survey(tx, service_id, audience, start=start, stop=stop)
+        survey = await self._database.read(
+            lambda tx: directory.survey(tx, service_id, audience, start=start, stop=stop)
+        )
         return Size(survey.recipients, survey.reachable, survey.gaps, survey.largest_gap)
 
     async def _directory_extent(self, service_id: int, audience: Audience) -> Extent | None:
@@ -110,8 +111,9 @@ class Audiences:
             return None
         expected: int | None = None
         try:
-            async with self._database.transaction() as tx:
-                expected = await directory.count(tx, service_id, audience, start=start, stop=last + 1)
+            expected = await self._database.read(
+                lambda tx: directory.count(tx, service_id, audience, start=start, stop=last + 1)
+            )
         except Unavailable:  # so many that counting them takes longer than a statement may
             log.warning("audience_not_counted", source=audience.source)
         return Extent(start, last + 1, expected)

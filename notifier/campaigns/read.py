@@ -14,7 +14,7 @@ from notifier.domain.errors import NotFound
 from notifier.domain.finding import answer
 from notifier.domain.timeline import event_of, history, in_order
 from notifier.store import campaigns, chunks, database, timelines
-from notifier.store.database import Database
+from notifier.store.database import Connection, Database
 from notifier.store.timelines import CampaignDeliveryRow
 
 #: The walk's speed is measured over so long.
@@ -36,25 +36,35 @@ async def find(database_: Database, service_id: int, id: UUID) -> dict[str, Any]
 async def page(
     database_: Database, service_id: int, *, limit: int, before: UUID | None, status: Status | None
 ) -> dict[str, Any]:
-    """A page of campaigns, newest first, and the cursor of the next page."""
-    async with database_.transaction() as tx:
+    """A page of campaigns, newest first, and the cursor of the next page. From a replica, if there is one."""
+
+    async def look(tx: Connection) -> dict[str, Any]:
         rows = await campaigns.page(tx, service_id, limit=limit + 1, before=before, status=status)
         found = await chunks.tallies(tx, [row.id for row in rows[:limit]])
         now = await database.now(tx)
-    return {
-        "items": [shown(row, found[row.id], now=now) for row in rows[:limit]],
-        "next": str(rows[limit - 1].id) if len(rows) > limit else None,
-    }
+        return {
+            "items": [shown(row, found[row.id], now=now) for row in rows[:limit]],
+            "next": str(rows[limit - 1].id) if len(rows) > limit else None,
+        }
+
+    return await database_.read(look)
 
 
 async def deliveries(
     database_: Database, service_id: int, id: UUID, *, limit: int, cursor: tuple[int, str] | None, status: str | None
 ) -> dict[str, Any]:
-    """A page of a campaign's deliveries in order of recipient, and the cursor of the next page."""
+    """A page of a campaign's deliveries in order of recipient, and the cursor of the next page. From a replica, if any.
+
+    Whether the campaign is there at all the primary says: it may have been made a moment ago.
+    """
+
+    async def look(tx: Connection) -> list[CampaignDeliveryRow]:
+        return await timelines.of_campaign(tx, id, limit=limit + 1, after=cursor or (-1, ""), status=status)
+
     async with database_.transaction() as tx:
         if await campaigns.find(tx, service_id, id) is None:
             raise not_found(id)
-        rows = await timelines.of_campaign(tx, id, limit=limit + 1, after=cursor or (-1, ""), status=status)
+    rows = await database_.read(look)
     last = rows[limit - 1] if len(rows) > limit else None
     return {
         "items": [_delivery(row) for row in rows[:limit]],

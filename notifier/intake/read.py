@@ -11,7 +11,7 @@ from notifier.domain.errors import NotFound, TooLate
 from notifier.domain.timeline import event_of, history, in_order
 from notifier.observe import metrics
 from notifier.store import notifications, timelines, waits
-from notifier.store.database import Database
+from notifier.store.database import Connection, Database
 from notifier.store.notifications import NotificationRow
 from notifier.store.timelines import DeliveryRow
 
@@ -46,15 +46,18 @@ async def find(database: Database, service_id: int, id: UUID) -> dict[str, Any]:
 
 
 async def page(database: Database, service_id: int, *, limit: int, **filters: Any) -> dict[str, Any]:
-    """A page of notifications, newest first, and the cursor of the next page."""
-    async with database.transaction() as tx:
+    """A page of notifications, newest first, and the cursor of the next page. From a replica, if there is one."""
+
+    async def look(tx: Connection) -> dict[str, Any]:
         rows = await notifications.page(tx, service_id, limit=limit + 1, **filters)
         shown = rows[:limit]
         found = await timelines.of_notifications(tx, [row.id for row in shown])
-    return {
-        "items": [_body(row, found[row.id]) for row in shown],
-        "next": str(shown[-1].id) if len(rows) > limit else None,
-    }
+        return {
+            "items": [_body(row, found[row.id]) for row in shown],
+            "next": str(shown[-1].id) if len(rows) > limit else None,
+        }
+
+    return await database.read(look)
 
 
 async def cancel(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
 import asyncpg
 import orjson
@@ -19,8 +19,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from notifier.domain.errors import Unavailable
 from notifier.observe import metrics
 from notifier.store.connections import Pooler, arguments, sqlalchemy_url
+from notifier.store.replica import Replica
 
 Connection = AsyncConnection
+T = TypeVar("T")
 
 #: How long a caller waits for a free connection before we say 503.
 POOL_WAIT_SECONDS = 5
@@ -37,6 +39,8 @@ _WEATHER = ("08", "28", "3D", "53", "57", "25006")
 LOCK_NOT_HAD = "55P03"
 #: A statement took longer than it may.
 _QUERY_CANCELED = "57014"
+#: A replica must replay the deletion of what a statement was reading.
+_RECOVERY_CONFLICT = "40001"
 #: A table is not there: nobody has run `notifier migrate` yet.
 _UNDEFINED_TABLE = "42P01"
 
@@ -47,6 +51,7 @@ class Database:
     def __init__(
         self, url: str, *, pool_size: int = 5, application: str = "notifier", pooler: Pooler = Pooler.NONE
     ) -> None:
+        self._replica: Replica | None = None
         self.engine: AsyncEngine = create_async_engine(
             sqlalchemy_url(url),
             pool_size=pool_size,
@@ -93,12 +98,39 @@ class Database:
             self._is_away = False
             self.back_since = time.monotonic()
 
+    def follow(self, follower: Database, *, most_lag: timedelta) -> None:
+        """Let `read` use this server that replays ours, while it is no further behind. Closed with us."""
+        self._replica = Replica(self, follower, most_lag=most_lag)
+
+    async def read(self, look: Callable[[Connection], Awaitable[T]]) -> T:
+        """What `look` finds: what was true a few seconds ago, if a replica is there to be asked instead of the primary.
+
+        For lists and counts that decide nothing. `look` only reads, and is called again on the primary when
+        the replica goes away meanwhile.
+        """
+        replica = self._replica
+        if replica is not None and await replica.is_near():
+            try:
+                async with replica.follower.transaction() as connection:
+                    return await look(connection)
+            except Unavailable as error:
+                if _is_too_slow(error):  # it would be no quicker on the primary, and in everybody's way
+                    raise
+                replica.pass_over("away")
+            except DBAPIError as error:
+                if sqlstate(error) != _RECOVERY_CONFLICT:
+                    raise
+        async with self.transaction() as connection:
+            return await look(connection)
+
     async def ping(self) -> None:
         """One round trip; `Unavailable` when the server does not answer."""
         async with self.transaction(within=ANSWER_SECONDS) as connection:
             await connection.execute(_NOW)
 
     async def close(self) -> None:
+        if self._replica is not None:
+            await self._replica.follower.close()
         await self.engine.dispose()
 
 
@@ -115,6 +147,10 @@ def is_weather(error: BaseException) -> bool:
     if isinstance(error, asyncpg.InterfaceError) or (isinstance(error, DBAPIError) and error.connection_invalidated):
         return True
     return sqlstate(error).startswith(_WEATHER)
+
+
+def _is_too_slow(error: Unavailable) -> bool:
+    return error.__cause__ is not None and sqlstate(error.__cause__) == _QUERY_CANCELED
 
 
 def sqlstate(error: BaseException) -> str:
