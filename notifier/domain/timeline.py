@@ -51,7 +51,7 @@ def history(row: Told, events: Sequence[Mapping[str, Any]]) -> list[dict[str, An
     if not events and row.status == Status.SUPPRESSED:  # born so: no row of history tells of it
         items.append(event_of(row.created_at, row.status, row.channel, reason=row.reason, delivery_id=row.id))
     for number, event in enumerate(events):
-        told = decisions(event)
+        told = decisions(event, channel=row.channel)
         if event["status_to"] == Status.EXPIRED:
             told[-1]["waited"] = waited(stays(row, events[: number + 1]))
         items += told
@@ -60,9 +60,9 @@ def history(row: Told, events: Sequence[Mapping[str, Any]]) -> list[dict[str, An
     return items
 
 
-def decisions(event: Mapping[str, Any]) -> list[dict[str, Any]]:
+def decisions(event: Mapping[str, Any], *, channel: str) -> list[dict[str, Any]]:
     """What one row of history tells: an attempt tells of its hint, its claim and each call as well."""
-    channel, detail = event["channel"], dict(event["detail"] or {})
+    detail = dict(event["detail"] or {})
     shared = {"delivery_id": event["delivery_id"], "attempt": event["attempt"]}
     items = []
     if hinted_at := detail.pop("hinted_at", None):

@@ -56,9 +56,8 @@ OF_NOTIFICATIONS = text("""
 """)
 
 EVENTS = text("""
-    SELECT e.delivery_id, d.channel, e.at, e.status_from, e.status_to, e.reason, e.attempt, e.detail
-      FROM delivery_events e JOIN deliveries d ON d.id = e.delivery_id
-     WHERE e.delivery_id = ANY(CAST(:ids AS bigint[])) ORDER BY e.id
+    SELECT delivery_id, at, status_from, status_to, reason, attempt, detail
+      FROM delivery_events WHERE delivery_id = ANY(CAST(:ids AS bigint[])) ORDER BY id
 """)
 
 # A campaign's log in the order of its recipients, by keyset: `after` is the last one of the page before.
