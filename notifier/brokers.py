@@ -11,11 +11,12 @@ import ssl
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from celery import Celery
-from kombu import Connection
+if TYPE_CHECKING:  # the settings read broker URLs, and whoever asks for --help need not wait for Celery
+    from celery import Celery
+    from kombu import Connection
 
 REDIS = ("redis://", "rediss://", "unix://", "redis+socket://", "sentinel://")
 AMQP = ("amqp://", "amqps://")

@@ -149,8 +149,10 @@ async def test_a_hint_holds_numbers_a_lane_and_nothing_of_anybody(running: Runni
         await eventually(are_hinted, what="hints to lie in the queues")
         for message in _messages(running):
             args, kwargs, embed = json.loads(base64.b64decode(message["body"]))
-            assert (args, kwargs.keys()) == ([], {"v", "lane", "ids", "at", "by"})
+            assert (args, kwargs.keys()) == ([], {"v", "lane", "ids", "at", "by", "requests"})
             assert all(type(id) is int for id in kwargs["ids"])
+            # Made by us, since the caller gave no id of its own: a number, and no trace.
+            assert all(set(id) <= set("0123456789abcdef") and trace is None for id, trace, _ in kwargs["requests"])
             assert not any(embed.values())
             assert canary not in json.dumps(message) + str(kwargs)
     finally:
