@@ -15,6 +15,6 @@ from notifier.settings import ROLES, load
 #: What this process is, for its metrics; `worker` if Celery's own command has started it.
 ROLE = next((word for word in sys.argv[1:] if word in ROLES), "worker")
 
-# Here, since prometheus_client must not have been imported yet. (Wrong settings are said by whoever needs them next.)
+# Here, since our metrics must not have been made yet. (Wrong settings are said by whoever needs them next.)
 with suppress(SettingsInvalid):
     exposition.prepare(ROLE, port=load().metrics_port_of(ROLE), keep_in=load().metrics_dir)

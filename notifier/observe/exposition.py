@@ -44,13 +44,16 @@ def prepare(role: str, *, port: int | None, keep_in: Path | None = None) -> None
     os.environ.pop(VARIABLE, None)
     if port is None:
         return
-    assert "prometheus_client" not in sys.modules, "too late: prometheus_client has chosen its mode already"
+    assert "notifier.observe.metrics" not in sys.modules, "too late: our metrics have been made already"
     if keep_in is None:
         _folder = Path(tempfile.mkdtemp(prefix=f"notifier-metrics-{role}-"))
         atexit.register(_remove, _folder, os.getpid())
     else:
         _folder = _take(keep_in, role)
     os.environ[VARIABLE] = str(_folder)
+    if (values := sys.modules.get("prometheus_client.values")) is not None:
+        # Imported already, and its mode chosen: `celery` loads what is installed beside it, such as Flower.
+        values.ValueClass = values.get_value_class()  # type: ignore[attr-defined]
     _tidy(_folder)
     for file in _folder.glob(f"gauge_live*_{os.getpid()}.db"):  # of one that had our pid, in another container
         file.unlink()

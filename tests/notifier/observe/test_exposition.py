@@ -29,11 +29,11 @@ _BEGIN = """
 """
 
 
-def role(script: str, *, keep_in: Path | None = None, **env: str) -> tuple[int, str]:
+def role(script: str, *, first: str = "", keep_in: Path | None = None, **env: str) -> tuple[int, str]:
     """Run a role that does `script`; its exit code and what it said."""
     begin = _BEGIN.format(keep_in=f"Path({str(keep_in)!r})" if keep_in else None)
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(begin) + textwrap.dedent(script)],
+        [sys.executable, "-c", f"{first}\n{textwrap.dedent(begin)}{textwrap.dedent(script)}"],
         env={**os.environ, "PYTHONPATH": str(ROOT), **env}, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert not done.stderr, done.stderr
@@ -113,6 +113,13 @@ def test_a_role_never_writes_into_the_folder_of_who_has_started_it(tmp_path: Pat
     _, said = role("metrics.CHUNKS.inc(); print(exposition.folder())", PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
     assert said != str(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_children_are_counted_though_somebody_has_imported_prometheus_client_before() -> None:
+    """As Flower does: `celery` loads it before our code whenever it is installed."""
+    code = 'child(metrics.CHUNKS.inc); print(value("notifier_campaign_chunks_total"))'
+    _, said = role(code, first="import prometheus_client")
+    assert said == "['1.0']"
 
 
 def test_a_second_process_of_a_role_has_a_folder_of_its_own(tmp_path: Path) -> None:
