@@ -140,17 +140,21 @@ class Wire:
         try:
             self._loop.run_forever()
         finally:
-            server.close()
             self._set(Fault(Kind.CUT))
-            # Who was let in just now has no task yet: it takes some turns of the loop.
-            for _ in range(3):
-                self._loop.run_until_complete(asyncio.sleep(0))
-            self._cut_all()
-            if serving := asyncio.all_tasks(self._loop):
-                self._loop.run_until_complete(asyncio.wait(serving, timeout=_CLOSE_SECONDS))
-            # An aborted transport lets go of its socket one turn of the loop later.
-            self._loop.run_until_complete(asyncio.sleep(0))
+            self._loop.run_until_complete(self._end(server))
             self._loop.close()
+
+    async def _end(self, server: asyncio.Server) -> None:
+        """Let go of every connection, also of those that are only just coming to be."""
+        me = asyncio.current_task()
+        give_up = self._loop.time() + _CLOSE_SECONDS
+        while asyncio.all_tasks() != {me} and self._loop.time() < give_up:
+            self._cut_all()
+            await asyncio.sleep(0)
+        # In the same step as the last look: asyncio forgets the socket of who has been let in, but not yet attached,
+        # when the server closes.
+        server.close()
+        await asyncio.sleep(0)  # an aborted transport lets go of its socket a turn later
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._fault.kind is Kind.CUT:
@@ -162,6 +166,9 @@ class Wire:
             writer.transport.abort()
             return
         link = _Link(self, (reader, writer), upstream)
+        if self._fault.kind is Kind.CUT:  # meanwhile
+            link.cut()
+            return
         self._links.add(link)
         try:
             await link.run()

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from prometheus_client import REGISTRY
 
+from notifier.delivery.deliver import Deliverer
 from notifier.domain.outcome import Sent
 from notifier.store.database import Database
 from tests.builders import MINUTE, SECOND, born, history, row_of, sql
@@ -81,10 +82,10 @@ async def test_a_result_is_written_when_the_database_is_back(
     assert sorted(bench.email.called) == ids, "and nobody was called again"
 
 
-async def test_a_result_is_written_even_after_its_lease_if_nobody_has_said_otherwise(
+async def answered_while_it_is_away(
     bench: Bench, database: Database, wire: Wire, wired: Database
-) -> None:
-    """PostgreSQL was away for longer than a lease: to send it again would be a second message by our own doing."""
+) -> tuple[int, Deliverer]:
+    """A delivery that the provider has answered, with a lease of a second, and who holds that answer."""
     (id,) = await born(database)
     bench.email.gate.clear()
     deliverer = bench.open(database=wired, lease=1)
@@ -92,6 +93,14 @@ async def test_a_result_is_written_even_after_its_lease_if_nobody_has_said_other
     await bench.email.reached()
     wire.cut()
     bench.email.gate.set()
+    return id, deliverer
+
+
+async def test_a_result_is_written_even_after_its_lease_if_nobody_has_said_otherwise(
+    bench: Bench, database: Database, wire: Wire, wired: Database
+) -> None:
+    """PostgreSQL was away for longer than a lease: to send it again would be a second message by our own doing."""
+    id, deliverer = await answered_while_it_is_away(bench, database, wire, wired)
 
     async def has_ended() -> bool:
         return bool((await sql(database, "SELECT due_at < now() AS ended FROM deliveries"))[0]["ended"])
@@ -105,13 +114,7 @@ async def test_a_result_is_written_even_after_its_lease_if_nobody_has_said_other
 async def test_a_worker_that_stops_while_the_database_stays_away_leaves_it_to_the_lease(
     bench: Bench, database: Database, wire: Wire, wired: Database
 ) -> None:
-    (id,) = await born(database)
-    bench.email.gate.clear()
-    deliverer = bench.open(database=wired, lease=1)
-    await deliverer.admit(a_hint(id))
-    await bench.email.reached()
-    wire.cut()
-    bench.email.gate.set()
+    id, deliverer = await answered_while_it_is_away(bench, database, wire, wired)
     async with asyncio.timeout(20):
         await deliverer.drain(grace=SECOND)
     row = await row_of(database, id)
