@@ -166,7 +166,7 @@ class Wire:
             writer.transport.abort()
             return
         link = _Link(self, (reader, writer), upstream)
-        if self._fault.kind is Kind.CUT:  # meanwhile
+        if self.fault.kind is Kind.CUT:  # meanwhile
             link.cut()
             return
         self._links.add(link)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from io import StringIO
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -112,13 +113,14 @@ async def test_a_result_is_written_even_after_its_lease_if_nobody_has_said_other
 
 
 async def test_a_worker_that_stops_while_the_database_stays_away_leaves_it_to_the_lease(
-    bench: Bench, database: Database, wire: Wire, wired: Database
+    bench: Bench, database: Database, wire: Wire, wired: Database, log: StringIO
 ) -> None:
     id, deliverer = await answered_while_it_is_away(bench, database, wire, wired)
     async with asyncio.timeout(20):
         await deliverer.drain(grace=SECOND)
     row = await row_of(database, id)
     assert (row["status"], row["called_at"] is not None) == ("sending", True), "the sweeper will call it unknown"
+    assert "result_not_recorded" in log.getvalue(), "whoever reads the log is told which"
 
 
 # -- the lease --
