@@ -56,9 +56,9 @@ lint: $(VENV)/.dev  ## ruff, mypy --strict, import rules, file sizes, templates
 
 check: lint test  ## What CI runs
 
-faults: $(VENV)/.dev  ## Every fault test, the long ones, too, and a table of them (SEED=3; WRITE=1 puts it into docs/guarantees.md)
+faults: $(VENV)/.dev  ## Every fault test, the long ones, too, and a table of them (SEED=3 JOBS=2; WRITE=1 puts it into docs/guarantees.md)
 	@rm -f build/faults.md; status=0; \
-	  NOTIFIER_TEST_SEED=$(SEED) NOTIFIER_FAULTS_TABLE=build/faults.md $(BIN)/python -m pytest tests/faults tests/upgrade || status=$$?; \
+	  NOTIFIER_TEST_SEED=$(SEED) NOTIFIER_FAULTS_TABLE=build/faults.md $(BIN)/python -m pytest tests/faults tests/upgrade -n $(JOBS) --dist loadfile --no-loadscope-reorder || status=$$?; \
 	  $(BIN)/python -m tests.faults.table build/faults.md $(if $(WRITE),--write,) && exit $$status
 
 full: $(VENV)/.dev  ## Only what make test leaves out, wherever it is

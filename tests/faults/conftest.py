@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import asdict
 
 import pytest
 
@@ -12,14 +14,27 @@ from tests.faults import table
 from tests.faults.house import FaultyHouse
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """What a test has cost goes with its report, and so from a process of pytest-xdist to the one that asked it."""
+    report: pytest.TestReport = yield  # type: ignore[assignment]
+    if report.when == "call" and (cost := table.noted.pop(item.nodeid, None)):
+        report.user_properties.append(("cost", asdict(cost)))
+    return report  # type: ignore[return-value]
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """For the table of faults: how each test ended."""
+    """For the table of faults: how each test ended, and what it cost."""
     if report.when == "call" or report.failed:
         table.outcomes[report.nodeid] = report.outcome
+    for name, told in report.user_properties:
+        if name == "cost" and isinstance(told, dict):
+            table.costs[report.nodeid] = table.Cost(**told)
 
 
 def pytest_sessionfinish() -> None:
-    table.write()
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        table.write()
 
 
 @pytest.fixture(scope="package")

@@ -1,8 +1,8 @@
 """The table of faults: which tests inject each, how often they did, and what it cost. `make faults` ends with it.
 
-While the tests run, `invariants.hold` tells `note` what became of every delivery; at the end of the session
-`write` makes the table, if NOTIFIER_FAULTS_TABLE says where. `python -m tests.faults.table FILE` prints it, and
-with `--write` puts it into docs/guarantees.md.
+While the tests run, `invariants.hold` tells `note` what became of every delivery, which goes with the test's report;
+at the end of the session `write` makes the table, if NOTIFIER_FAULTS_TABLE says where.
+`python -m tests.faults.table FILE` prints it, and with `--write` puts it into docs/guarantees.md.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ class Cost:
         )
 
 
-#: By test id, with its parameters: what its last look at the whole house has found, and how it ended.
+#: By test id, with its parameters: what the last look at the whole house has found of those that just run, …
+noted: dict[str, Cost] = {}
+#: … of those that were reported, and how they ended.
 costs: dict[str, Cost] = {}
 outcomes: dict[str, str] = {}
 
@@ -93,7 +95,7 @@ outcomes: dict[str, str] = {}
 def note(cost: Cost) -> None:
     """Keep what the test that runs just now has cost."""
     if running := os.environ.get("PYTEST_CURRENT_TEST"):
-        costs[running.rsplit(" ", 1)[0]] = cost
+        noted[running.rsplit(" ", 1)[0]] = cost
 
 
 def covering() -> dict[int, list[str]]:
