@@ -56,7 +56,7 @@ def _traceback(_: Any, __: str, event: Event) -> Event:
         told = sys.exc_info()[1]
     error = told[1] if isinstance(told, tuple) else told
     if isinstance(error, BaseException):
-        event["exception"] = "\n".join(_chain(error))
+        event["exception"] = "\n".join(_frames(error))
         if on_error is not None and event["level"] in ("error", "critical"):
             on_error(error, event)
     return event
@@ -82,7 +82,7 @@ def _causes(error: BaseException | None) -> list[BaseException]:
     return seen[::-1]
 
 
-def _chain(error: BaseException) -> Iterator[str]:
+def _frames(error: BaseException) -> Iterator[str]:
     """The frames and the name of an error and of those it came from."""
     for each in _causes(error):
         yield "".join(traceback.format_tb(each.__traceback__)).rstrip()
