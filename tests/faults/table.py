@@ -11,6 +11,7 @@ import argparse
 import ast
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -164,7 +165,12 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="what NOTIFIER_FAULTS_TABLE was")
     parser.add_argument("--write", action="store_true", help="put it into docs/guarantees.md")
     asked = parser.parse_args()
-    rows = asked.file.read_text()
+    try:
+        rows = asked.file.read_text()
+    except FileNotFoundError:
+        sys.exit(
+            f"No table in {asked.file}: the tests were ended before they could write it. See above, and run again."
+        )
     print(rows)  # noqa: T201
     if asked.write:
         GUARANTEES.write_text(insert(GUARANTEES.read_text(), rows))

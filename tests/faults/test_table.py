@@ -2,7 +2,37 @@
 
 from __future__ import annotations
 
-from tests.faults.table import BEGIN, END, FAULTS, GUARANTEES, Cost, covering, insert, table
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.table import BEGIN, END, FAULTS, GUARANTEES, ROOT, Cost, covering, insert, table
+
+_CONFTEST = """
+import json, os
+from pathlib import Path
+from tests.faults import table
+from tests.faults.conftest import pytest_runtest_logreport, pytest_runtest_makereport
+def pytest_sessionfinish():
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        told = {id: [table.outcomes[id], cost.deliveries, cost.lost] for id, cost in table.costs.items()}
+        Path("told.json").write_text(json.dumps(told))
+"""
+_TESTS = """
+from tests.faults.table import Cost, note
+def test_one():
+    note(Cost(deliveries=3))
+    note(Cost(deliveries=7))
+def test_two():
+    note(Cost(deliveries=1, lost=1))
+    assert False
+def test_three():
+    pass
+"""
 
 TEST = "tests/faults/test_x.py::test_f2_it_dies"
 
@@ -29,3 +59,21 @@ def test_the_page_has_a_place_for_it_and_only_that_is_written_anew() -> None:
     page = insert(GUARANTEES.read_text(), "| a row |\n")
     assert f"{BEGIN}\n| a row |\n{END}" in page
     assert insert(page, "| another |\n") == page.replace("| a row |", "| another |")
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_what_a_test_has_cost_goes_with_its_report_to_whoever_asked_for_it(processes: int, tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(_CONFTEST)
+    (tmp_path / "test_them.py").write_text(_TESTS)
+    pytest_alone = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", ".", "-n", str(processes)]
+    environment = {name: told for name, told in os.environ.items() if not name.startswith("PYTEST_")}
+    subprocess.run(pytest_alone, cwd=tmp_path, env=environment | {"PYTHONPATH": str(ROOT)}, check=False)
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert told == {"test_them.py::test_one": ["passed", 7, 0], "test_them.py::test_two": ["failed", 1, 1]}
+
+
+def test_without_a_table_it_says_that_there_is_none(tmp_path: Path) -> None:
+    asked = [sys.executable, "-m", "tests.faults.table", str(tmp_path / "none.md"), "--write"]
+    ended = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"No table in {tmp_path / 'none.md'}: ")
