@@ -1,4 +1,4 @@
-"""What one notification costs each kind of process: CPU, transactions, log, connections. docs/scaling.md is made of it.
+"""What one notification costs each kind of process: CPU, transactions, log, connections.
 
 python -m tests.bench.figures [--recipients 20000]
 
@@ -102,7 +102,7 @@ class Meter:
         after = await read(self.running)
         seconds = after.at - before.at
         spent = {
-            name: max(0.0, after.cpu[name] - before.cpu[name] - self.idle.get(name, 0.0) * seconds)
+            name: after.cpu[name] - before.cpu[name] - self.idle.get(name, 0.0) * seconds
             for name in after.cpu
             if name in before.cpu
         }
@@ -111,7 +111,7 @@ class Meter:
             work,
             units,
             {name: seconds * 1e3 / units for name, seconds in spent.items()},
-            max(0.0, transactions) / units,
+            transactions / units,
             (after.log_bytes - before.log_bytes) / units,
             units / worked,
         )
@@ -159,7 +159,7 @@ async def measure(recipients: int) -> None:
         print(f"\n{table(figures)}\n\nWith nothing to do, CPU ms a second: {idle}")
         held = await running.sql(
             "SELECT application_name AS name, count(*) AS n FROM pg_stat_activity "
-            "WHERE backend_type = 'client backend' GROUP BY 1 ORDER BY 2 DESC"
+            "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() GROUP BY 1 ORDER BY 2 DESC"
         )
         told = ", ".join(f"{row['n']} {row['name']}" for row in held)
         print(f"Connections: {told}")
