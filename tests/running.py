@@ -178,10 +178,10 @@ class Running:
         for name in names:
             self.stack.child(name).kill()
 
-    def stop(self, *names: str) -> None:
-        """SIGTERM, as a rolling restart does it."""
+    def stop(self, *names: str, grace: float = 15) -> None:
+        """SIGTERM, as a rolling restart does it, and SIGKILL after `grace` seconds."""
         for name in names:
-            self.stack.child(name).stop(grace=15)
+            self.stack.child(name).stop(grace=grace)
 
     def heal(self) -> None:
         """Start again whatever of servers, API, pools and beat does not run."""

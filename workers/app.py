@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import billiard.pool
 from celery import signals
 
 from notifier import bootstrap
@@ -47,6 +48,11 @@ app = celery_app(
 
 
 watch.add_to(app, settings)
+
+# billiard 4.3 lets a child that ends wait 30 s for its parent to have read what it said last. A parent that was told
+# to stop may have thrown the job away before the child had said that it took it, and then reads nothing (celery's
+# AsynPool.flush): every second restart under load took half a minute. All that is unread is that a hint is done.
+billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20  # of 0.1 s each
 
 
 @signals.setup_logging.connect

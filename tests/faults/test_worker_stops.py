@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from tests.faults import invariants
 from tests.faults.house import FaultyHouse
 
@@ -9,20 +11,36 @@ IMPATIENT = {"NOTIFIER_SHUTDOWN_GRACE": "0.5", "NOTIFIER_PROVIDER_TIMEOUT": "30"
 
 
 async def test_f27_rolling_restarts_of_every_pool_lose_nothing_and_double_nothing(house: FaultyHouse) -> None:
-    """F27. Each worker records what it holds and ends with 0 within its grace; no call is cut."""
+    """F27. Each worker records what it holds and ends with 0 within its grace; no call is cut.
+
+    It is handed more until the last moment: what its children have done by then, nobody reads any more.
+    """
     await house.faults({"action": "delay", "seconds": 0.2})
     ids = await house.post_many(1000)
+    is_over = asyncio.Event()
+    callers = [asyncio.create_task(_post_until(is_over, house)) for _ in range(4)]
     await house.calls_made(50)
 
-    for name in ("urgent", "bulk", "control", "beat"):
+    for name in ("urgent", "bulk", "control", "beat") * 2:
         worker = house.stack.child(name)
-        house.stop(name)
+        await asyncio.to_thread(house.stop, name)
         assert worker.returncode == 0, worker.last_words()
         house.start(name)
+    is_over.set()
+    ids += [id for caller in callers for id in await caller]
 
     fates = await invariants.hold(house, answered=ids)
-    assert invariants.by_status(fates) == {"sent": 1000}
+    assert invariants.by_status(fates) == {"sent": len(ids)}
     assert {fate.received for fate in fates.values()} == {1}
+
+
+async def _post_until(is_over: asyncio.Event, house: FaultyHouse) -> list[str]:
+    """Post one after the other, urgent and bulk, and do not hurry; their ids."""
+    ids: list[str] = []
+    while not is_over.is_set():
+        ids += await house.post_many(2)
+        await asyncio.sleep(0.1)
+    return ids
 
 
 async def test_f28_a_call_longer_than_the_grace_is_recorded_as_unknown(house: FaultyHouse) -> None:
