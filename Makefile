@@ -81,6 +81,9 @@ soak: $(VENV)/.dev  ## The whole service under load while something breaks every
 bench: $(VENV)/.dev  ## Measure intake and delivery; docs/benchmarks.md explains the figures
 	@$(BIN)/python -m tests.bench
 
+scaling: $(VENV)/.dev  ## Simulate what was measured, then what was not (WRITE=1 puts tables and charts into docs/scaling.md)
+	@$(BIN)/python -m tests.scaling $(if $(WRITE),--write,)
+
 lock: $(BIN)/python  ## Make requirements/*.txt anew from pyproject.toml (needs uv on PATH; UPGRADE=1 for newer releases)
 	@for pair in 'embedded --extra sources:run' 'sandbox --extra sources --extra sentry --extra otel --extra sqs:image' dev:dev; do uv pip compile --quiet $(if $(UPGRADE),--upgrade) --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --extra $${pair%%:*} pyproject.toml requirements/build.in -o requirements/$${pair##*:}.txt; done
@@ -88,4 +91,4 @@ lock: $(BIN)/python  ## Make requirements/*.txt anew from pyproject.toml (needs 
 clean:  ## Remove the environment, caches and local data
 	rm -rf $(VENV) .data build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help demo up dev test lint check faults full brokers pooler soak bench lock clean
+.PHONY: help demo up dev test lint check faults full brokers pooler soak bench scaling lock clean

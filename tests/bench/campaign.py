@@ -10,6 +10,7 @@ import asyncio
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -47,17 +48,22 @@ async def post_urgent(running: Running, posted: dict[str, float], *, count: int 
         await asyncio.sleep(every)
 
 
-async def latencies(running: Running, posted: dict[str, float], *, provider: str = "ses") -> str:
-    """From POST to the provider's ledger, of these notifications."""
+async def waits(running: Running, posted: Mapping[str, float], *, provider: str = "ses") -> list[float]:
+    """Seconds from POST to the provider's ledger, of these notifications, in order."""
     rows = await running.sql("SELECT id, notification_id::text AS n FROM deliveries WHERE notification_id IS NOT NULL")
     owner = {row["id"]: row["n"] for row in rows}
     seen = {
         owner.get(int(call["delivery_id"])): datetime.fromisoformat(call["received"]).timestamp()
         for call in await ledger(running, provider=provider)
     }
-    waits = sorted(seen[id] - at for id, at in posted.items() if id in seen)
-    cuts = quantiles(waits, n=100, method="inclusive")
-    return f"{len(waits)} | {cuts[49] * 1000:.0f} ms | {cuts[98] * 1000:.0f} ms | {waits[-1] * 1000:.0f} ms"
+    return sorted(seen[id] - at for id, at in posted.items() if id in seen)
+
+
+async def latencies(running: Running, posted: Mapping[str, float], *, provider: str = "ses") -> str:
+    """How many they are, and their p50, p99 and worst, for a table."""
+    waited = await waits(running, posted, provider=provider)
+    cuts = quantiles(waited, n=100, method="inclusive")
+    return f"{len(waited)} | {cuts[49] * 1000:.0f} ms | {cuts[98] * 1000:.0f} ms | {waited[-1] * 1000:.0f} ms"
 
 
 async def enrol(running: Running, count: int) -> None:

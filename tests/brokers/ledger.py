@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.invariants import Fate, is_lost
+from tests.tables import insert
 
 PAGE = Path(__file__).parents[2] / "docs" / "brokers.md"
-BEGIN, END = "<!-- brokers:begin -->", "<!-- brokers:end -->"
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,7 @@ def main() -> None:
     rows = asked.file.read_text()
     print(rows)  # noqa: T201
     if asked.write:
-        before, rest = PAGE.read_text().split(BEGIN, 1)
-        _, after = rest.split(END, 1)
-        PAGE.write_text(f"{before}{BEGIN}\n{rows}{END}{after}")
+        PAGE.write_text(insert(PAGE.read_text(), rows, name="brokers"))
 
 
 if __name__ == "__main__":

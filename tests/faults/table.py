@@ -17,9 +17,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.tables import insert
+
 ROOT = Path(__file__).parents[2]
 GUARANTEES = ROOT / "docs" / "guarantees.md"
-BEGIN, END = "<!-- faults:begin -->", "<!-- faults:end -->"
 
 FAULTS = {
     1: "worker killed between claim and call",
@@ -153,13 +154,6 @@ def write() -> None:
         path.write_text(table(covering(), ended=outcomes, cost=costs))
 
 
-def insert(text: str, rows: str) -> str:
-    """`text` with `rows` in place of what stood between the two markers."""
-    before, rest = text.split(BEGIN, 1)
-    _, after = rest.split(END, 1)
-    return f"{before}{BEGIN}\n{rows}{END}{after}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.table", description=__doc__)
     parser.add_argument("file", type=Path, help="what NOTIFIER_FAULTS_TABLE was")
@@ -173,7 +167,7 @@ def main() -> None:
         )
     print(rows)  # noqa: T201
     if asked.write:
-        GUARANTEES.write_text(insert(GUARANTEES.read_text(), rows))
+        GUARANTEES.write_text(insert(GUARANTEES.read_text(), rows, name="faults"))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.table import BEGIN, END, FAULTS, GUARANTEES, ROOT, Cost, covering, insert, table
+from tests.faults.table import FAULTS, ROOT, Cost, covering, table
 
 _CONFTEST = """
 import json, os
@@ -53,12 +53,6 @@ def test_tests_are_found_by_their_name_and_by_their_docstring() -> None:
     found = covering()
     assert "tests/faults/test_worker_kills.py::test_f1_a_worker_killed_between_claim_and_call_costs_nothing" in found[1]
     assert "tests/notifier/campaigns/test_walk.py::test_two_beats_and_many_walkers_start_a_run_once" in found[35]
-
-
-def test_the_page_has_a_place_for_it_and_only_that_is_written_anew() -> None:
-    page = insert(GUARANTEES.read_text(), "| a row |\n")
-    assert f"{BEGIN}\n| a row |\n{END}" in page
-    assert insert(page, "| another |\n") == page.replace("| a row |", "| another |")
 
 
 @pytest.mark.parametrize("processes", [0, 2])
