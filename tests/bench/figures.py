@@ -174,7 +174,7 @@ async def measure(recipients: int, into: Path | None) -> None:
         running.env |= _ENV
         running.prepare()
         running.start("api", *WORKING)
-        await enrol(running, recipients)
+        await enrol(running, recipients - 1)
         await running.enrol([1])
         bench, meter = Bench(running), Meter(running)
         await post_urgent(running, {}, count=20, every=0.05)  # imports, connections and templates are there

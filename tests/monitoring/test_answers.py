@@ -12,6 +12,8 @@ import signal
 import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -108,11 +110,24 @@ async def _broken(running: Running) -> None:
     for _ in range(3):
         assert (await running.send(channels=["email"])).status == 202
     running.heal()
-    await running.sql("ALTER TABLE notifications RENAME COLUMN reference TO gone")
-    try:
+    async with _without_column(running, "notifications", "reference"):
         assert (await running.post("/v1/notifications", a_payment(), Connection="close")).status == 500
+    async with _without_column(running, "campaigns", "open_until"):
+        await eventually(partial(_has_failed_at_a_task, running), what="a round of the control worker to fail")
+
+
+@asynccontextmanager
+async def _without_column(running: Running, table: str, column: str) -> AsyncIterator[None]:
+    """What a release does that meets a schema which it does not know."""
+    await running.sql(f"ALTER TABLE {table} RENAME COLUMN {column} TO gone")
+    try:
+        yield
     finally:
-        await running.sql("ALTER TABLE notifications RENAME COLUMN gone TO reference")
+        await running.sql(f"ALTER TABLE {table} RENAME COLUMN gone TO {column}")
+
+
+async def _has_failed_at_a_task(running: Running) -> bool:
+    return (await running.metrics("control")).value("notifier_task_errors_total") > 0
 
 
 async def _trouble(running: Running) -> None:
@@ -122,6 +137,7 @@ async def _trouble(running: Running) -> None:
         {"provider": "ses", "action": "reset", "times": 1},
         {"provider": "fcm", "action": "status", "status": 503},
     )
+    await running.send(channels=["email"], priority="bulk")
     for _ in range(6):
         await running.send(channels=["email"], on_unknown="hold", expires_in=20)
         await running.send(recipient={"push_tokens": ["token-1"]}, channels=["push"], expires_in=20)
