@@ -39,7 +39,7 @@ BY_REQUEST = "bulk mail, each by a request"
 BATCH = "bulk mail, a thousand a request"
 ALONE = "urgent mail, ten a second, so each alone"
 CAMPAIGN = "push of a campaign"
-AMONG_CAMPAIGN = "the same with ten urgent mails a second"
+AMONG_CAMPAIGN = "ten urgent mails a second in such a campaign"
 _ENV = {"NOTIFIER_PROVIDER_TIMEOUT": "10", "NOTIFIER_LEASE": "60", "NOTIFIER_KEY_RATE_PER_SECOND": "100000"}
 _COUNTED = """
     SELECT (SELECT sum(xact_commit) FROM pg_stat_database) AS transactions,

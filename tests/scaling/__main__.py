@@ -126,7 +126,7 @@ def main() -> None:
         images = {
             "scaling-reproduced": charts.of_pairs(found),
             "scaling-overload": charts.of_overload(dict(zip(TIMES, tried, strict=True)), plans[TRIED].demand.per_day),
-            "scaling-limits": charts.of_limits(plans),
+            "scaling-limits": charts.of_limits(plans[: TRIED + 1]),
         }
         for name, image in images.items():
             (DOCS / "images" / f"{name}.svg").write_bytes(image)
