@@ -366,7 +366,7 @@ class Running:
 
 
 async def eventually(
-    condition: Callable[[], Awaitable[bool]], *, within: float = 20.0, what: str = "the condition"
+    condition: Callable[[], Awaitable[bool]], *, within: float = 60.0, what: str = "the condition"
 ) -> None:
     """Wait for a condition with a deadline, so that no test sleeps and hopes."""
     give_up = time.monotonic() + within

@@ -121,7 +121,7 @@ class FaultyHouse(Running):
         rows = await self.sql("SELECT id FROM deliveries WHERE notification_id = ANY($1::uuid[])", list(notifications))
         return [row["id"] for row in rows]
 
-    async def calls_made(self, count: int, *, within: float = 20.0) -> list[dict[str, Any]]:
+    async def calls_made(self, count: int, *, within: float = 60.0) -> list[dict[str, Any]]:
         """Wait until the providers have had `count` calls or more; the calls."""
         await self.until(lambda: self._has_called(count), what=f"{count} calls", within=within)
         return await self.calls()
@@ -188,10 +188,10 @@ class FaultyHouse(Running):
 
         await eventually(has_opened, what=f"{name} to open")
 
-    async def until(self, condition: Callable[[], Awaitable[bool]], *, what: str, within: float = 20.0) -> None:
+    async def until(self, condition: Callable[[], Awaitable[bool]], *, what: str, within: float = 60.0) -> None:
         await eventually(condition, within=within, what=what)
 
-    async def until_sql(self, statement: str, *arguments: Any, what: str, within: float = 20.0) -> None:
+    async def until_sql(self, statement: str, *arguments: Any, what: str, within: float = 60.0) -> None:
         """Wait until a query answers true."""
 
         async def holds() -> bool:

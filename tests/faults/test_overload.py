@@ -38,6 +38,7 @@ async def test_f31_urgent_goes_through_while_ten_times_too_much_bulk_is_turned_a
     refused = [answer for answer in bulk if answer.status != 202]
     ids += [answer.body["id"] for answer in bulk if answer.status == 202]  # a flood may ebb for a moment
     waiting = (await house.statuses())["queued"]
+    assert not flood.done(), "the flood has ended by itself"
     flood.cancel()
     await house.faults()
 
@@ -61,7 +62,7 @@ async def _flood(house: FaultyHouse, ids: list[str]) -> None:
     mail = a_mixed_one(0) | A_BULK_MAIL
     while True:
         told = await asyncio.shield(house.post("/v1/notifications/batch", {"notifications": [mail] * 200}))
-        ids += [result["id"] for result in told.body["results"] if "id" in result]
+        ids += [result["id"] for result in told.body.get("results", ()) if "id" in result]  # none in a 503
         await asyncio.sleep(0.2)
 
 

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.scaling.capacity import CONCURRENCY, DEMANDS, Busiest, Plan, busiest, plan, uses
+from tests.scaling.capacity import CONCURRENCY, DEMANDS, UNDIVIDED, Busiest, Plan, busiest, plan, uses
 from tests.scaling.costs import Measured
 from tests.scaling.reproduce import BUDGET_RATE, Pair, budget, pairs
 from tests.tables import insert
@@ -62,6 +62,7 @@ def planned(plans: Sequence[Plan], tried: Sequence[Busiest]) -> str:
         each("its cores (and as many for a standby)", *(f"{it.database_cores}" for it in plans)),
         each("its transactions a second", *(f"{it.transactions:,.0f}" for it in plans)),
         each("its log, MB a second", *(f"{it.log_megabytes:.1f}" for it in plans)),
+        each("writes to its disk a second, at most", *(f"{it.writes:,.0f}" for it in plans)),
         each("cores of Redis", *(f"{it.redis_cores:.2f}" for it in plans)),
         each("kept for, days", *(f"{it.demand.days}" for it in plans)),
         each("deliveries on its disk, million", *(f"{it.rows / 1e6:,.0f}" for it in plans)),
@@ -84,7 +85,7 @@ def planned(plans: Sequence[Plan], tried: Sequence[Busiest]) -> str:
 def limits(plans: Sequence[Plan]) -> str:
     used = [uses(plan) for plan in plans]
     body = [[name, *(_bold(use[name], max(use.values())) for use in used)] for name in used[0]]
-    head = ["of one cell's", *(f"{it.demand.per_day / 1e6:,.0f} million, {it.demand.cells} cells" for it in plans)]
+    head = ["of one cell's", *(f"{it.demand.per_day / 1e6:,.0f} million, cells: {it.demand.cells}" for it in plans)]
     return rows(head, body)
 
 
@@ -109,7 +110,7 @@ def main() -> None:
     measured = Measured.read()
     plans = [plan(measured, demand) for demand in DEMANDS]
     found = pairs(measured)
-    tables = {"reproduced": reproduced(found, budget(measured)), "limits": limits(plans)}
+    tables = {"reproduced": reproduced(found, budget(measured)), "limits": limits([*plans, plan(measured, UNDIVIDED)])}
     print(tables["reproduced"], flush=True)  # the rest takes a minute
     tables["planned"] = planned(plans, [busiest(measured, each) for each in plans])
     print(tables["planned"], tables["limits"], sep="\n", flush=True)

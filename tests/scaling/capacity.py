@@ -31,6 +31,8 @@ PROVIDER_SECONDS = 0.1
 CONCURRENCY, POOL_SIZE = 2, 5
 #: A delivery with its events, half a notification and indexes (docs/postgresql.md), and days that it is kept.
 ROW_BYTES = 900
+#: Pages that a delivery and its index entries come to lie on, if no two share a write: a bound, not a measurement.
+PAGES = 5
 #: Calls a second that one project may make by FCM's default quota (600,000 a minute).
 FCM_QUOTA = 10_000
 #: What a core of a pod and of a managed database, and a GB of its disk, cost a month; mails by the thousand (SES).
@@ -48,6 +50,8 @@ class Demand:
 
 
 DEMANDS = (Demand(1_000_000, 90), Demand(100_000_000, 7), Demand(1_000_000_000, 7, cells=10))
+#: What nobody should do.
+UNDIVIDED = Demand(1_000_000_000, 7)
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ class Plan:
     connections: int
     transactions: float
     log_megabytes: float
+    #: Writes a second of its disk, at most: a flush for each transaction, and every page by itself.
+    writes: float
     redis_cores: float
     #: On the disk of one cell, and rows.
     gigabytes: float
@@ -108,6 +114,7 @@ def plan(measured: Measured, demand: Demand) -> Plan:
     database = max(2, math.ceil(cores("postgres") / DATABASE_USE))
     processes = api + (urgent + bulk + 2) * CONCURRENCY + 1
     works = {kind: measured.works[work] for kind, work in WORKS.items()}
+    transactions = sum(peak * MIX[kind] * work.transactions for kind, work in works.items())
     gigabytes = per_day * demand.days * ROW_BYTES / 1e9
     pods_cores = api + (urgent + bulk) * CONCURRENCY + 2 + 1
     return Plan(
@@ -118,8 +125,9 @@ def plan(measured: Measured, demand: Demand) -> Plan:
         bulk,
         database,
         processes * POOL_SIZE,
-        sum(peak * MIX[kind] * work.transactions for kind, work in works.items()),
+        transactions,
         sum(peak * MIX[kind] * work.log_bytes for kind, work in works.items()) / 1e6,
+        transactions + PAGES * peak,
         cores("valkey"),
         gigabytes,
         per_day * demand.days,

@@ -8,7 +8,7 @@ import pytest
 
 from tests.bench.figures import BATCH, BY_REQUEST, CAMPAIGN
 from tests.scaling.__main__ import PAGE, limits
-from tests.scaling.capacity import DEMANDS, LIMITS, Demand, busiest, plan, uses
+from tests.scaling.capacity import DEMANDS, LIMITS, UNDIVIDED, Demand, busiest, plan, uses
 from tests.scaling.costs import Measured
 from tests.scaling.parts import Budget
 from tests.scaling.reproduce import Pair, pairs
@@ -95,6 +95,6 @@ def test_a_plan_holds_at_its_peak_and_at_three_times_of_it_bulk_waits(measured: 
 
 def test_the_page_has_the_limits_of_these_figures(measured: Measured) -> None:
     """Figures measured anew mean `make scaling WRITE=1`."""
-    plans = [plan(measured, demand) for demand in DEMANDS]
+    plans = [plan(measured, demand) for demand in (*DEMANDS, UNDIVIDED)]
     assert uses(plans[0]).keys() == LIMITS.keys()
     assert limits(plans) in PAGE.read_text()
