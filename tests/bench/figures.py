@@ -77,6 +77,11 @@ class Figures:
     #: POST to the provider, milliseconds, where somebody waits for it: p50, p99.
     latency_ms: tuple[float, float] | None = None
 
+    @property
+    def workers_ms(self) -> float:
+        """CPU of the pools that deliver. An urgent delivery is waited for by two of them."""
+        return self.cpu_ms.get("urgent", 0.0) + self.cpu_ms.get("bulk", 0.0)
+
 
 def tree_cpu(pid: int) -> float:
     """CPU seconds of a process, of its children, and of those it has outlived (proc_pid_stat(5), fields 14 to 17)."""

@@ -58,7 +58,8 @@ async def test_f25_clocks_that_are_ten_minutes_wrong_change_nothing(
     house: FaultyHouse, clocks: Clocks, pools: float, others: float
 ) -> None:
     """F25, I16. What is dead is not sent, what is to come waits, what is live goes at once and is retried."""
-    house.kill("urgent", "bulk")
+    house.kill("api", "urgent", "bulk")
+    house.start("api", env={"NOTIFIER_URGENT_HINT_LIFE": "20"})  # no sweep is before the hints, where workers are slow
     dead = await house.post_one(expires_in=1)
     await house.until_sql("SELECT bool_and(expires_at <= now()) FROM deliveries", what="it to expire")
     clocks.start({"urgent": pools, "bulk": pools, "control": others, "beat": others})
@@ -79,8 +80,7 @@ async def test_f25_clocks_that_are_ten_minutes_wrong_change_nothing(
     (called,) = [call for call in await house.calls() if int(call["delivery_id"]) == lone]
     assert datetime.fromisoformat(called["received"]) >= send_at
     by = await house.sql("SELECT detail ->> 'hinted_by' AS by FROM delivery_events WHERE status_to = 'sent'")
-    # Where they are slow, the sweep is before them with some.
-    assert "intake" in {row["by"] for row in by}, "hints were thrown away"
+    assert [row["by"] for row in by].count("intake") >= 20, "hints were thrown away"
 
 
 @pytest.mark.parametrize("step", [pytest.param(AHEAD, marks=pytest.mark.full), BEHIND])

@@ -1,4 +1,4 @@
-"""How many processes, connections, cores, bytes and euros a number of notifications a day takes, by measured figures.
+"""How many processes, connections, cores, bytes and dollars a number of notifications a day takes, by measured figures.
 
 Arithmetic, not queueing: `simulation.py` then tries whether what this buys holds at its busiest minute.
 """
@@ -77,11 +77,6 @@ class Plan:
     #: Rows that a clean-up must delete a second.
     deleted: float
     month: Mapping[str, float]
-
-    @property
-    def pods(self) -> int:
-        """With the walkers, and beat."""
-        return self.api + self.urgent + self.bulk + 2 + 1
 
 
 def cost_ms(measured: Measured, process: str) -> dict[str, float]:

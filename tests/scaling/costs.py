@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.bench.figures import ALONE, BATCH, BY_REQUEST, CAMPAIGN, LOAD
+from tests.bench.figures import ALONE, BATCH, BY_REQUEST, CAMPAIGN, LOAD, Figures
 
 MEASURED = Path(__file__).with_name("figures.json")
 #: Deliveries that share a claim where many wait (deliver.CLAIM_LIMIT is 32, a hint has a hundred), and a write of
@@ -22,22 +22,6 @@ CLAIMED_TOGETHER, WRITTEN_TOGETHER = 25, 8
 ACCEPTED_TOGETHER = 12
 #: Groups that a worker forms of a delivery's way: the hint, its claim with the look before the call, its result.
 _STEPS = 3
-
-
-@dataclass(frozen=True)
-class Work:
-    """A kind of work as it was measured: CPU milliseconds by process for each delivery, and the rest of it."""
-
-    cpu_ms: Mapping[str, float]
-    transactions: float
-    log_bytes: float
-    per_second: float
-    latency_ms: tuple[float, float] | None
-
-    @property
-    def workers_ms(self) -> float:
-        """Of the pools that deliver. An urgent delivery is waited for by two of them."""
-        return self.cpu_ms.get("urgent", 0.0) + self.cpu_ms.get("bulk", 0.0)
 
 
 @dataclass(frozen=True)
@@ -73,21 +57,12 @@ class Measured:
     commit_ms: float
     idle_ms: Mapping[str, float]
     connections: Mapping[str, int]
-    works: Mapping[str, Work]
+    works: Mapping[str, Figures]
 
     @classmethod
     def read(cls, path: Path = MEASURED) -> Measured:
         told: dict[str, Any] = json.loads(path.read_text())
-        works = {}
-        for each in told.pop("works"):
-            latency = each["latency_ms"]
-            works[each["work"]] = Work(
-                each["cpu_ms"],
-                each["transactions"],
-                each["log_bytes"],
-                each["per_second"],
-                (latency[0], latency[1]) if latency else None,
-            )
+        works = {each["work"]: Figures(**each) for each in told.pop("works")}
         return cls(**told, works=works)
 
     def costs(self) -> Costs:
@@ -105,10 +80,10 @@ class Measured:
         statement = per_group(alone.cpu_ms["postgres"], batch.cpu_ms["postgres"], shared) / 4
         request = by_request.cpu_ms["api"] / 1e3 - accept / ACCEPTED_TOGETHER - batch.cpu_ms["api"] / 1e3
 
-        def each(work: Work) -> Cost:
+        def each(work: Figures) -> Cost:
             return Cost(worker / _STEPS, max(0.0, work.workers_ms / 1e3 - worker * shared))
 
-        def rows(work: Work) -> Cost:
+        def rows(work: Figures) -> Cost:
             return Cost(statement, max(0.0, work.cpu_ms["postgres"] / 1e3 - 4 * statement * shared) / 4)
 
         return Costs(

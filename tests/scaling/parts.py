@@ -30,7 +30,6 @@ class Seen:
     accepted: int = 0
     called: list[float] = field(default_factory=list)
     recorded: list[float] = field(default_factory=list)
-    answered: list[float] = field(default_factory=list)
     #: From the request to the provider, of urgent ones.
     urgent: list[float] = field(default_factory=list)
     #: Seconds that cores were at work, by what they worked for.

@@ -78,7 +78,6 @@ class World:
         api, commits = self._next_api()
         yield from self.works(self.costs.request, "api", api)
         yield commits.submit(Delivery(channel, is_bulk, asked))
-        self.seen.answered.append(self.env.now)
 
     def post_batch(self, channel: str, count: int) -> Steps:
         """One request with many bulk ones."""
@@ -87,7 +86,6 @@ class World:
         api, _ = self._next_api()
         yield from self.works(self.costs.accept.of(count), "api", api)
         yield from self.database(channel, count)
-        self.seen.answered.append(self.env.now)
         self._hint([Delivery(channel, True, asked) for _ in range(count)])
 
     def callers(self, count: int, connections: int, channel: str, *, is_bulk: bool) -> Steps:
@@ -215,7 +213,6 @@ class Worker:
         """A group whenever there are slots and budget for it."""
         slots, left = self._slots[hint.channel, hint.is_bulk], hint.deliveries
         give_up = self.env.now + PATIENCE
-        groups = []
         while left:
             size = min(CLAIM_LIMIT, int(slots.capacity), len(left))
             yield slots.get(size)
@@ -224,7 +221,7 @@ class Worker:
                 slots.put(size - len(moments))
             if moments:
                 taken, left = left[: len(moments)], left[len(moments) :]
-                groups.append(self.env.process(self._group(taken, moments)))
+                self.env.process(self._group(taken, moments))
             if left and wait > 0:
                 if self.env.now + wait > give_up:
                     self.env.process(self.world.due_again(left, wait))

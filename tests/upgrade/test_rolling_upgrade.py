@@ -64,20 +64,22 @@ async def test_f32_two_of_everything_are_upgraded_one_at_a_time_under_load(
     campaign = await house.campaign(chunk_size=50, rate_per_minute=PER_MINUTE)
     is_over = asyncio.Event()
     callers = [asyncio.create_task(_call_until(is_over, house, balancer, caller)) for caller in range(CALLERS)]
-    await house.calls_made(100, within=60)
+    try:
+        await house.calls_made(100, within=60)
 
-    await asyncio.to_thread(_migrate, house, "--pre")
-    for name, role in roles.items():
-        replaced = house.stack.child(name)
-        async with balancer.without(ports.get(name)):
-            await asyncio.to_thread(house.stop, name, grace=GRACE_SECONDS)
-            # Uvicorn, when it has answered everything, ends by the signal that it was given.
-            assert replaced.returncode in (0, -signal.SIGTERM if role == "api" else 0), replaced.last_words()
-            await asyncio.to_thread(_start, house, role, name, port=ports.get(name))
-    await asyncio.to_thread(_migrate, house, "--post")
-    by_now = (await house.sandbox("GET", "/ledger/summary"))["calls"]
-    await house.calls_made(by_now + 100, within=60)  # by the new ones alone
-    is_over.set()
+        await asyncio.to_thread(_migrate, house, "--pre")
+        for name, role in roles.items():
+            replaced = house.stack.child(name)
+            async with balancer.without(ports.get(name)):
+                await asyncio.to_thread(house.stop, name, grace=GRACE_SECONDS)
+                # Uvicorn, when it has answered everything, ends by the signal that it was given.
+                assert replaced.returncode in (0, -signal.SIGTERM if role == "api" else 0), replaced.last_words()
+                await asyncio.to_thread(_start, house, role, name, port=ports.get(name))
+        await asyncio.to_thread(_migrate, house, "--post")
+        by_now = (await house.sandbox("GET", "/ledger/summary"))["calls"]
+        await house.calls_made(by_now + 100, within=60)  # by the new ones alone
+    finally:
+        is_over.set()
     ids = [id for caller in callers for id in await caller]
 
     assert (await house.campaign_in(campaign, "running", "finished"))["status"] == "running", "it was over too soon"
