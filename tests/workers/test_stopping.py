@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import billiard.pool
 import pytest
@@ -13,6 +14,7 @@ def test_a_process_that_ends_waits_two_seconds_for_its_parent(monkeypatch: pytes
     assert app.conf.task_acks_late  # so what the parent has not read comes again, and the row decides
     slept: list[float] = []
     monkeypatch.setattr(billiard.pool, "time", SimpleNamespace(sleep=slept.append))
+    worker: Any = billiard.pool.Worker
     ending = SimpleNamespace(on_ready_counter=SimpleNamespace(value=0))
-    assert not billiard.pool.Worker._ensure_messages_consumed(ending, completed=1)
+    assert not worker._ensure_messages_consumed(ending, completed=1)
     assert sum(slept) == pytest.approx(2)
