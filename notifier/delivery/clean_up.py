@@ -25,7 +25,7 @@ log = logs.get(__name__)
 #: Rows that one transaction looks at.
 BATCH = 200
 #: Of the time it may take, a run uses half at most: each piece is followed by a pause as long as it was.
-PAUSE_SECONDS = 0.05
+PAUSE_SECONDS = 0.01
 #: A run that has gone on for so long leaves the rest to the next one.
 BUDGET_SECONDS = 60.0
 

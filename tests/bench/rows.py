@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -48,6 +49,8 @@ GROUP = 100
 #: Rows of the store that is as good as new.
 FEW = 4_000
 URGENT = 400
+#: Between two words about the clean-up's progress.
+PROGRESS_SECONDS = 60.0
 BULK_EMAIL = Lane(Priority.BULK, Channel.EMAIL)
 PLAN = Plan(
     name="statement",
@@ -233,19 +236,30 @@ async def cleaning(running: Running, seconds: float) -> None:
     print(f"| no clean-up | {await latencies(running, before)} |", flush=True)
     running.stop("control", "beat")
     running.start("control", "beat", env=keep | {"NOTIFIER_CLEAN_UP_EVERY": "1"})
-    left = partial(running.sql, "SELECT count(*) AS n FROM deliveries WHERE created_at < now() - $1::interval")
-    old = timedelta(days=KEEP_DAYS)
-    first = (await left(old))[0]["n"]
+    old = "SELECT count(*) AS n FROM deliveries WHERE created_at < now() - $1::interval"
+    left = partial(number, running, old, timedelta(days=KEEP_DAYS))
+    deleted = partial(number, running, "SELECT n_tup_del AS n FROM pg_stat_user_tables WHERE relname = 'deliveries'")
+    first = await left()
     await asyncio.sleep(3)
     during: dict[str, float] = {}
-    began, n = time.monotonic(), first
-    while n and time.monotonic() - began < seconds:
+    began, base, told = time.monotonic(), await deleted(), 0.0
+    while (took := time.monotonic() - began) < seconds:
         await post_urgent(running, during, count=URGENT // 4, every=0.1)
-        n = (await left(old))[0]["n"]
-    took = time.monotonic() - began
+        # The exact count reads every row, and would be in everybody's way.
+        if (gone := await deleted() - base) >= first and not await left():
+            break
+        if took - told >= PROGRESS_SECONDS:
+            told = took
+            print(f"- {gone:,} of {first:,} deleted after {took:.0f} s", file=sys.stderr)
+    n = await left()
     await asyncio.sleep(3)
     print(f"| while it cleans up | {await latencies(running, during)} |")
     print(f"\nDeleted {first - n:,} of {first:,} old deliveries in {took:.0f} s: {(first - n) / took:,.0f} a second.")
+
+
+async def number(running: Running, query: str, *arguments: object) -> int:
+    """The one number `n` that a query finds."""
+    return int((await running.sql(query, *arguments))[0]["n"])
 
 
 async def measure(rows: int, rounds: int, seconds: float) -> None:

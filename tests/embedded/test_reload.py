@@ -109,6 +109,7 @@ def dev(folder: Path) -> Iterator[Dev]:
     process.stdout.close()
 
 
+@pytest.mark.full
 @pytest.mark.timeout(600)
 def test_a_change_of_code_or_template_is_served_without_a_word_and_ctrl_c_leaves_nothing(dev: Dev) -> None:
     dev.await_words("Processes begin anew")

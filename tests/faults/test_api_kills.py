@@ -30,6 +30,7 @@ async def test_f4_an_api_killed_after_its_commit_has_accepted_and_says_so_when_a
     assert by == "sweep"
 
 
+@pytest.mark.full
 async def test_f5_an_api_killed_before_its_commit_has_accepted_nothing(house: FaultyHouse) -> None:
     """F5. No row and no call; asked again, it makes one."""
     await _die(house, "before_commit")

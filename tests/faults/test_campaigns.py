@@ -91,7 +91,7 @@ async def test_f35_without_a_beat_it_waits_and_then_catches_up(house: FaultyHous
     assert await everybody_once(house, campaign, people) == {"sent": 200}
 
 
-@pytest.mark.parametrize("failpoint", ["walk_before_commit", "walk_after_commit"])
+@pytest.mark.parametrize("failpoint", [pytest.param("walk_before_commit", marks=pytest.mark.full), "walk_after_commit"])
 async def test_f36_the_walker_killed_again_and_again_at_its_commit(house: FaultyHouse, failpoint: str) -> None:
     people = sparse(400)
     await house.enrol(people)
@@ -153,6 +153,7 @@ async def test_f36_paused_nothing_is_called_and_resumed_it_goes_on(house: Faulty
     assert await everybody_once(house, campaign, people) == {"sent": PEOPLE}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("seed", [SEED])
 async def test_ten_random_kills_of_workers_beat_and_redis(house: FaultyHouse, seed: int) -> None:
     """I12 and I5 under a seeded schedule. The seed stands in the test's name; `make faults SEED=…` sets another."""

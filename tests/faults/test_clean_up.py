@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.faults.house import FaultyHouse
 
 OLD = 900
@@ -49,6 +51,7 @@ async def left(house: FaultyHouse) -> int:
     return int(count)
 
 
+@pytest.mark.full
 async def test_a_clean_up_killed_before_its_commit_leaves_everything_whole_and_the_next_one_goes_on(
     house: FaultyHouse,
 ) -> None:

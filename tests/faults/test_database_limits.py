@@ -54,6 +54,7 @@ async def test_f15_without_a_free_connection_a_503_is_soon_there_and_nothing_lea
     assert idle[0][0] == 0
 
 
+@pytest.mark.full
 async def test_f15_a_slow_postgresql_makes_answers_slow_and_no_worse(house: FaultyHouse, wire: Wire) -> None:
     """F15. Every answer of the server takes 0.2 s: those that come together still commit together."""
     wire.delay(0.2)

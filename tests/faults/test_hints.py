@@ -96,6 +96,7 @@ async def test_f30_what_no_worker_understands_holds_up_nobody(house: FaultyHouse
     await house.consuming("urgent", "bulk")
 
 
+@pytest.mark.full
 async def test_f35_two_beats_and_two_sweepers_give_everything_its_next_step_once(house: FaultyHouse) -> None:
     """F35. Every first attempt is deferred, so that each delivery needs the sweeper; both sweep, and none twice."""
     house.kill("urgent", "bulk")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from notifier.domain.suppression import BY_CALLER
 from tests.faults import invariants
 from tests.faults.house import FaultyHouse
@@ -10,6 +12,7 @@ ADA = {"channels": ["email"], "recipient": {"email": "ada@example.com"}, "on_unk
 PATH = "/v1/suppressions/email/ada@example.com"
 
 
+@pytest.mark.full
 async def test_f38_what_is_queued_for_an_address_is_not_sent_after_its_suppression(house: FaultyHouse) -> None:
     """F38. 2,000 are queued, urgent and bulk, while no worker runs; the address is suppressed; workers start (I14)."""
     house.kill("urgent", "bulk")

@@ -55,7 +55,7 @@ def test_tests_are_found_by_their_name_and_by_their_docstring() -> None:
     assert "tests/notifier/campaigns/test_walk.py::test_two_beats_and_many_walkers_start_a_run_once" in found[35]
 
 
-@pytest.mark.parametrize("processes", [0, 2])
+@pytest.mark.parametrize("processes", [0, pytest.param(2, marks=pytest.mark.full)])
 def test_what_a_test_has_cost_goes_with_its_report_to_whoever_asked_for_it(processes: int, tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(_CONFTEST)
     (tmp_path / "test_them.py").write_text(_TESTS)

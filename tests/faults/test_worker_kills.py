@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
+
 from tests.faults import invariants
 from tests.faults.house import FaultyHouse, kill_9, worker_pids
 
@@ -46,6 +48,7 @@ async def test_f2_a_child_killed_in_the_call_leaves_it_unknown_and_the_policy_de
     assert worker_pids(second).isdisjoint(killed)
 
 
+@pytest.mark.full
 async def test_f3_a_worker_that_always_dies_after_the_answer_stops_at_the_second_time(house: FaultyHouse) -> None:
     """F3. The 200 was never written down. Every worker dies so, and yet `retry` is sent twice at most, `hold` once."""
     house.kill("urgent", "bulk")

@@ -31,6 +31,7 @@ async def flower(running: Running) -> AsyncIterator[str]:
     running.stop(*POOLS)
 
 
+@pytest.mark.full
 async def test_flower_shows_our_workers_the_lanes_that_each_reads_and_what_they_do(
     flower: str, running: Running
 ) -> None:

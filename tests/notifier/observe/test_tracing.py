@@ -180,6 +180,7 @@ async def test_a_campaign_and_a_retry_begin_no_traces_of_their_own(traced: Runni
     assert {span.trace_id for span in collector.spans()[before:] if span.name in ("deliver", "send")} == own
 
 
+@pytest.mark.full
 async def test_a_collector_that_is_away_holds_up_nothing(traced: Running) -> None:
     await restart(traced, NOTIFIER_OTLP_ENDPOINT="http://127.0.0.1:9", OTEL_BSP_SCHEDULE_DELAY="100")
     for _ in range(5):
