@@ -67,9 +67,12 @@ class FaultyHouse(Running):
         return child
 
     def heal(self) -> None:
-        """Everything as it should be: every wire whole, every usual process up, no other."""
+        """Everything as it should be: every wire whole, every usual process up and not frozen, no other."""
         for wire in self.wires.values():
             wire.heal()
+        for name in PROCESSES:
+            if self.is_up(name):
+                self.pause(name, paused=False)
         for child in self._extra:
             child.kill()
         self.kill(*self._odd)

@@ -21,28 +21,42 @@ async def test_f6_a_hint_that_dies_with_its_worker_is_made_again_by_the_sweeper_
     Without beat nobody sweeps, and the delivery stays for ever, while a later one passes: so the test bites.
     """
     house.kill("beat")
-    await house.consuming("bulk")
-    house.pause("bulk", paused=True)
-    house.wires["bulk"].watch(A_MESSAGE)
-    lost = await house.post_one(**BULK)
-    await house.struck("bulk", what="Redis to hand the hint to the frozen worker")
+    lost, *others = await _post_until_one_is_frozen(house)
     house.kill("bulk")
     house.start("bulk")
     await house.consuming("bulk")
 
-    later = await house.post_one(**BULK)
-    await house.until_sql("SELECT bool_or(status = 'sent') FROM deliveries", what="the later one to be sent")
-    overdue = "SELECT due_at < now() AND status = 'queued' FROM deliveries ORDER BY id LIMIT 1"
-    await house.until_sql(overdue, what="the first one to be overdue")
+    others.append(await house.post_one(**BULK))
+    sent = "SELECT bool_and(status = 'sent') FROM deliveries WHERE notification_id = ANY($1)"
+    await house.until_sql(sent, others, what="the later ones to be sent")
+    overdue = "SELECT due_at < now() AND status = 'queued' FROM deliveries WHERE notification_id = $1"
+    await house.until_sql(overdue, lost, what="the first one to be overdue")
     fates = await invariants.read(house)
-    assert [(fate.notification_id, fate.status, fate.received) for fate in fates.values()] == [
-        (lost, "queued", 0),
-        (later, "sent", 1),
-    ]
+    assert {fate.notification_id: (fate.status, fate.received) for fate in fates.values()} == {
+        lost: ("queued", 0)
+    } | dict.fromkeys(others, ("sent", 1))
 
     house.start("beat")
-    fates = await invariants.hold(house, answered=[lost, later])
-    assert [(fate.status, fate.received) for fate in fates.values()] == [("sent", 1)] * 2
+    fates = await invariants.hold(house, answered=[lost, *others])
+    assert {(fate.status, fate.received) for fate in fates.values()} == {("sent", 1)}
+
+
+async def _post_until_one_is_frozen(house: FaultyHouse) -> list[str]:
+    """Freeze the bulk pool and post, until Redis has handed a hint to a frozen reader; that id, and those before it.
+
+    A worker's read ends every second and is begun again: a freeze, or what is posted after it, may come in between.
+    """
+    ids: list[str] = []
+    while True:
+        await house.consuming("bulk")
+        house.pause("bulk", paused=True)
+        house.wires["bulk"].watch(A_MESSAGE)
+        ids.insert(0, await house.post_one(**BULK))
+        for _ in range(40):
+            if house.wires["bulk"].struck:
+                return ids
+            await asyncio.sleep(0.05)
+        house.pause("bulk", paused=False)
 
 
 async def test_f7_a_hint_lost_on_its_way_to_a_live_worker_is_made_again(house: FaultyHouse) -> None:
