@@ -236,8 +236,8 @@ async def cleaning(running: Running, seconds: float) -> None:
     print(f"| no clean-up | {await latencies(running, before)} |", flush=True)
     running.stop("control", "beat")
     running.start("control", "beat", env=keep | {"NOTIFIER_CLEAN_UP_EVERY": "1"})
-    old = "SELECT count(*) AS n FROM deliveries WHERE created_at < now() - $1::interval"
-    left = partial(number, running, old, timedelta(days=KEEP_DAYS))
+    old = datetime.now(UTC) - timedelta(days=KEEP_DAYS)  # others that grow as old meanwhile are not counted
+    left = partial(number, running, "SELECT count(*) AS n FROM deliveries WHERE created_at < $1", old)
     deleted = partial(number, running, "SELECT n_tup_del AS n FROM pg_stat_user_tables WHERE relname = 'deliveries'")
     first = await left()
     await asyncio.sleep(3)
