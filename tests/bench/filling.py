@@ -8,9 +8,8 @@ from datetime import datetime
 
 import asyncpg
 
-#: The oldest is so many days old. Half of all are older than KEEP_DAYS.
+#: The oldest is so many days old.
 DAYS = 100
-KEEP_DAYS = 50
 #: Recipients of each campaign, and of its chunks.
 AUDIENCE, CHUNK = 10_000, 1_000
 #: Single notifications that each recipient was sent.

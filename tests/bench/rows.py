@@ -1,9 +1,10 @@
 """Whether a store with months of ended deliveries is as quick as a new one, and what its clean-up costs urgent ones.
 
-python -m tests.bench.rows [--rows 20000000] [--rounds 200] [--seconds 300]
+python -m tests.bench.rows [--rows 20000000] [--rounds 200] [--seconds 300] [--keep-days 50]
 
-Fills one database (about 0.9 GB for a million deliveries), and measures it and one that is nearly empty in turn, round
-by round, on the same server. Then the whole service cleans up the older half while urgent notifications go through.
+Fills one database (about 0.9 GB for a million deliveries) with a hundred days, and measures it and one that is nearly
+empty in turn, round by round, on the same server. Then the whole service cleans up what is older than `keep-days` while
+urgent notifications go through.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from notifier.store import deliveries, migrations, waits
 from notifier.store.database import Database, now
 from notifier.store.deliveries import Record
 from tests.bench.campaign import latencies, post_urgent
-from tests.bench.filling import KEEP_DAYS, fill, people_of
+from tests.bench.filling import DAYS, fill, people_of
 from tests.builders import LEASE, a_caller, a_recipient, a_request, sql, the_catalogue, the_rules
 from tests.running import WORKING, Running
 
@@ -224,9 +225,9 @@ async def churn(store: Store) -> None:
     )
 
 
-async def cleaning(running: Running, seconds: float) -> None:
-    """Urgent notifications through the whole service, first undisturbed, then while the older half is deleted."""
-    keep = {"NOTIFIER_RETENTION_DAYS": str(KEEP_DAYS)}
+async def cleaning(running: Running, seconds: float, keep_days: int) -> None:
+    """Urgent notifications through the whole service, first undisturbed, then while what is old is deleted."""
+    keep = {"NOTIFIER_RETENTION_DAYS": str(keep_days)}
     running.start("api", *WORKING, env={"NOTIFIER_CLEAN_UP_EVERY": "86400"})
     await asyncio.sleep(5)
     print("\n| urgent, POST to provider | n | p50 | p99 | worst |\n|---|---|---|---|---|")
@@ -236,7 +237,7 @@ async def cleaning(running: Running, seconds: float) -> None:
     print(f"| no clean-up | {await latencies(running, before)} |", flush=True)
     running.stop("control", "beat")
     running.start("control", "beat", env=keep | {"NOTIFIER_CLEAN_UP_EVERY": "1"})
-    old = datetime.now(UTC) - timedelta(days=KEEP_DAYS)  # others that grow as old meanwhile are not counted
+    old = datetime.now(UTC) - timedelta(days=keep_days)  # others that grow as old meanwhile are not counted
     left = partial(number, running, "SELECT count(*) AS n FROM deliveries WHERE created_at < $1", old)
     deleted = partial(number, running, "SELECT n_tup_del AS n FROM pg_stat_user_tables WHERE relname = 'deliveries'")
     first = await left()
@@ -262,7 +263,7 @@ async def number(running: Running, query: str, *arguments: object) -> int:
     return int((await running.sql(query, *arguments))[0]["n"])
 
 
-async def measure(rows: int, rounds: int, seconds: float) -> None:
+async def measure(rows: int, rounds: int, seconds: float, keep_days: int) -> None:
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder) / "stack") as stack:
         running = Running(stack, templates=Path("templates"))
         running.env |= {"NOTIFIER_LEASE": "10", "NOTIFIER_PROVIDER_TIMEOUT": "5", "NOTIFIER_SWEEP_EVERY": "1"}
@@ -271,7 +272,7 @@ async def measure(rows: int, rounds: int, seconds: float) -> None:
             await sizes(full, "as filled")
             await compare(few, full, rounds)
             await churn(few)
-        await cleaning(running, seconds)
+        await cleaning(running, seconds, keep_days)
         await running.close()
 
 
@@ -280,5 +281,6 @@ if __name__ == "__main__":
     options.add_argument("--rows", type=int, default=20_000_000)
     options.add_argument("--rounds", type=int, default=200)
     options.add_argument("--seconds", type=float, default=300, help="the clean-up is watched for so long at most")
+    options.add_argument("--keep-days", type=int, default=DAYS // 2, help="of the hundred that are there")
     given = options.parse_args()
-    asyncio.run(measure(given.rows, given.rounds, given.seconds))
+    asyncio.run(measure(given.rows, given.rounds, given.seconds, given.keep_days))
