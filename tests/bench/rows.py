@@ -67,6 +67,13 @@ PLAN = Plan(
 )
 
 
+# A campaign goes whole, when the last of it is old enough.
+OLD = """
+    SELECT count(*) AS n FROM deliveries d LEFT JOIN campaigns c ON c.id = d.campaign_id
+     WHERE d.created_at < $1 AND (c.id IS NULL OR c.finished_at < $1)
+"""
+
+
 class Silent:
     """In place of a publisher: nobody is hinted, since nobody works."""
 
@@ -238,7 +245,7 @@ async def cleaning(running: Running, seconds: float, keep_days: int) -> None:
     running.stop("control", "beat")
     running.start("control", "beat", env=keep | {"NOTIFIER_CLEAN_UP_EVERY": "1"})
     old = datetime.now(UTC) - timedelta(days=keep_days)  # others that grow as old meanwhile are not counted
-    left = partial(number, running, "SELECT count(*) AS n FROM deliveries WHERE created_at < $1", old)
+    left = partial(number, running, OLD, old)
     deleted = partial(number, running, "SELECT n_tup_del AS n FROM pg_stat_user_tables WHERE relname = 'deliveries'")
     first = await left()
     await asyncio.sleep(3)
