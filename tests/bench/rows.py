@@ -247,19 +247,18 @@ async def cleaning(running: Running, seconds: float, keep_days: int) -> None:
     old = datetime.now(UTC) - timedelta(days=keep_days)  # others that grow as old meanwhile are not counted
     left = partial(number, running, OLD, old)
     deleted = partial(number, running, "SELECT n_tup_del AS n FROM pg_stat_user_tables WHERE relname = 'deliveries'")
-    first = await left()
-    await asyncio.sleep(3)
+    began, told, base = time.monotonic(), 0.0, await deleted()
+    n = first = await left()
     during: dict[str, float] = {}
-    began, base, told = time.monotonic(), await deleted(), 0.0
-    while (took := time.monotonic() - began) < seconds:
+    while n and (took := time.monotonic() - began) < seconds:
         await post_urgent(running, during, count=URGENT // 4, every=0.1)
         # The exact count reads every row, and would be in everybody's way.
-        if (gone := await deleted() - base) >= first and not await left():
-            break
+        if (gone := await deleted() - base) >= first:
+            n = await left()
         if took - told >= PROGRESS_SECONDS:
             told = took
             print(f"- {gone:,} of {first:,} deleted after {took:.0f} s", file=sys.stderr)
-    n = await left()
+    took, n = time.monotonic() - began, await left()
     await asyncio.sleep(3)
     print(f"| while it cleans up | {await latencies(running, during)} |")
     print(f"\nDeleted {first - n:,} of {first:,} old deliveries in {took:.0f} s: {(first - n) / took:,.0f} a second.")

@@ -47,7 +47,7 @@ async def _post_until_one_is_frozen(house: FaultyHouse) -> list[str]:
     A worker's read ends every second and is begun again: a freeze, or what is posted after it, may come in between.
     """
     ids: list[str] = []
-    while True:
+    for _ in range(10):
         await house.consuming("bulk")
         house.pause("bulk", paused=True)
         house.wires["bulk"].watch(A_MESSAGE)
@@ -57,6 +57,7 @@ async def _post_until_one_is_frozen(house: FaultyHouse) -> list[str]:
                 return ids
             await asyncio.sleep(0.05)
         house.pause("bulk", paused=False)
+    raise AssertionError("ten times in vain for Redis to hand the hint to the frozen worker")
 
 
 async def test_f7_a_hint_lost_on_its_way_to_a_live_worker_is_made_again(house: FaultyHouse) -> None:

@@ -139,7 +139,7 @@ def plan(measured: Measured, demand: Demand) -> Plan:
 #: guess on the safe side that is to be measured before it is believed.
 LIMITS = {
     "calls a second of one FCM project (published)": float(FCM_QUOTA),
-    "rows a second that one clean-up deletes (measured)": 5959.0,
+    "rows a second that one clean-up deletes (measured)": 7190.0,
     "cores of one PostgreSQL (say)": 32.0,
     "log of one PostgreSQL, MB a second (say)": 100.0,
     "rows of one table (20 million were measured; say)": 1e9,

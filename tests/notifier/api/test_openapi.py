@@ -53,9 +53,12 @@ async def document(running: Running, tmp_path: Path) -> Path:
 
 
 @pytest.mark.timeout(300)
-async def test_schemathesis_finds_no_5xx_and_no_undocumented_answer(running: Running, document: Path) -> None:
+@pytest.mark.parametrize("count", ["5", pytest.param("20", marks=pytest.mark.full)])
+async def test_schemathesis_finds_no_5xx_and_no_undocumented_answer(
+    running: Running, document: Path, count: str
+) -> None:
     code, words = await _schemathesis(
-        running, document, "--phases", "examples,coverage,fuzzing", "--max-examples", "5", "--seed", "1"
+        running, document, "--phases", "examples,coverage,fuzzing", "--max-examples", count, "--seed", "1"
     )
     assert code == 0, words
     assert re.search(r"Tested: 37\b", words), words

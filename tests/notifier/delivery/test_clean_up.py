@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from datetime import timedelta
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import text
@@ -267,6 +269,25 @@ async def test_many_are_deleted_in_small_pieces_and_a_run_ends_in_time(
     assert await a_cleaner(database, seconds=0).run() == Cleaned(3, 0, 0)
     assert await a_cleaner(database).run() == Cleaned(5, 0, 0)
     assert await rows(database) == {}
+
+
+@pytest.mark.parametrize(("piece", "pause"), [(0.3, 0.3), (0.001, 0.01)])
+async def test_each_piece_is_followed_by_a_pause_as_long_as_it_was(
+    intake: Intake, database: Database, shop: Caller, monkeypatch: pytest.MonkeyPatch, piece: float, pause: float
+) -> None:
+    monkeypatch.setattr(clean_up, "BATCH", 1)
+    for number in range(2):
+        await sent(intake, database, shop, key=str(number), days=100 + number)
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    ticks = itertools.count()
+    monkeypatch.setattr(clean_up, "time", SimpleNamespace(monotonic=lambda: next(ticks) * piece))
+    monkeypatch.setattr(clean_up, "asyncio", SimpleNamespace(sleep=sleep))
+    assert await a_cleaner(database).run() == Cleaned(2, 0, 0)
+    assert slept == [pytest.approx(pause)] * 2
 
 
 async def test_what_somebody_else_has_locked_is_passed_over(intake: Intake, database: Database, shop: Caller) -> None:
