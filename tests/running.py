@@ -45,6 +45,9 @@ COMPRESSED = {
     "NOTIFIER_LOG_LEVEL": "INFO",
 }
 
+#: For houses in which no call is cut and no worker dies in one: a machine that is busy is not to be taken for that.
+PATIENT = {"NOTIFIER_PROVIDER_TIMEOUT": "10", "NOTIFIER_LEASE": "30"}
+
 _TABLES = (
     "notifications, campaigns, campaign_chunks, deliveries, delivery_events, idempotency, recipients, devices, "
     "subscriptions, suppressions"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -27,7 +27,7 @@ from notifier.domain.errors import Unavailable
 from notifier.domain.notification import LANES, Priority
 from notifier.domain.origin import Origin
 from notifier.domain.outcome import Sent, Throttled, Transient, Unknown
-from notifier.domain.recipient import Device, Recipient, Subscription
+from notifier.domain.recipient import Recipient, from_address
 from notifier.domain.suppression import Hashes
 from notifier.observe import failpoint, logs, metrics, tracing
 from notifier.queues import Hint
@@ -45,6 +45,8 @@ WAITING = {Priority.URGENT: 500, Priority.BULK: 1}
 #: How often a delivery's failure may be put down to its provider being down. A message that a provider chokes on must
 #: come to an end even while others open and close the breaker.
 EXCUSED = 5
+#: Shares of a lease: by the first a call is begun or not at all, by the second it is over. The rest is for its result.
+BEGUN_BY, OVER_BY = 0.5, 0.8
 #: Seconds that a hint may wait here for its provider's budget. Then what is left of it goes back to the table.
 PATIENCE = 1.0
 #: Seconds after which what was put off is due again at the earliest.
@@ -65,13 +67,17 @@ class Terms:
 class Taken:
     """A delivery that is ours now: its claim, the hint that named it, the request that asked for it if that is known.
 
-    `now` is the database's clock.
+    `asked` is this process's steady clock from before the claim was sent: reckoned by it, no lease ends too late.
     """
 
     claim: Claim
     hint: Hint
     origin: Origin | None
-    now: Callable[[], datetime]
+    asked: float
+
+    def now(self) -> datetime:
+        """The database's clock, or a little ahead of it: what is alive by it is alive there too."""
+        return self.claim.claimed_at + timedelta(seconds=time.monotonic() - self.asked)
 
     @property
     def told(self) -> dict[str, Any]:
@@ -193,11 +199,11 @@ class Deliverer:
         """Claim, render, and call: three steps of a whole group, so that each costs one statement."""
         claims: list[Claim] = []
         try:
-            claims, people, now = await self._claim(hint, ids)
+            claims, people, asked = await self._claim(hint, ids)
             failpoint.passing("after_claim")
             origins = hint.origins()
             _tell(hint, claims, origins)
-            taken = [Taken(claim, hint, origins.get(claim.id), now) for claim in claims]
+            taken = [Taken(claim, hint, origins.get(claim.id), asked) for claim in claims]
             prepared = [(each, self._prepare(each, people)) for each in taken]
             ready = [plan for _, plan in prepared if isinstance(plan, Ready)]
             begun = await self._begin_calls(ready) if ready else {}
@@ -235,8 +241,8 @@ class Deliverer:
 
     async def _claim(
         self, hint: Hint, ids: Sequence[int]
-    ) -> tuple[list[Claim], Mapping[tuple[int, int], Recipient], Callable[[], datetime]]:
-        """Claims, the people they go to, and the database's clock as read from this process's steady one."""
+    ) -> tuple[list[Claim], Mapping[tuple[int, int], Recipient], float]:
+        """Claims, the people they go to, and when they were asked for, by `time.monotonic`."""
         async with self._database.transaction() as tx:
             asked = time.monotonic()
             claims = await deliveries.claim(tx, ids, lane=hint.lane, lease=self._terms.lease)
@@ -248,13 +254,7 @@ class Deliverer:
         for claim in claims:
             if claim.fence == 1:
                 waited.observe(max(0.0, (claim.claimed_at - claim.ready_at).total_seconds()))
-
-        def now() -> datetime:
-            # Reckoned from before the statement was sent, so that it runs ahead of the database's clock, if
-            # at all: what is alive by it is alive there too.
-            return claims[0].claimed_at + timedelta(seconds=time.monotonic() - asked)
-
-        return claims, people, now
+        return claims, people, asked
 
     async def _one(self, taken: Taken, plan: Attempt | Ready | None, slots: Slots, slot: Slot) -> None:
         """Call the provider for one claimed delivery (None: too late) and record what came of it, whatever that is.
@@ -271,12 +271,8 @@ class Deliverer:
                     attempt.outcome = EXPIRED
                 else:
                     attempt.suppressed |= plan.suppressed
-                    # Nothing may still be under way when the lease ends and somebody else may claim the row.
-                    async with asyncio.timeout(self._terms.lease.total_seconds() * 0.8):
-                        await slot.comes()
-                        await self._sender.call(plan, attempt, taken.now, first=slot.index)
-            except TimeoutError:
-                attempt.outcome = Unknown("lease_running_out")
+                    await slot.comes()
+                    await self._call(taken, plan, attempt, slot)
             except Exception as error:
                 metrics.ERRORS.labels("deliver", type(error).__name__).inc()
                 log.exception("attempt_raised")
@@ -287,6 +283,21 @@ class Deliverer:
                 finally:
                     slots.give()
                     span.tell({"notifier.outcome": type(attempt.outcome).__name__.lower()})
+
+    async def _call(self, taken: Taken, plan: Ready, attempt: Attempt, slot: Slot) -> None:
+        """Call the provider, unless most of the lease went by before it came to that (a slow database, a busy machine).
+
+        Nothing may still be under way when the lease ends and somebody else may claim the row.
+        """
+        lease, held = self._terms.lease.total_seconds(), time.monotonic() - taken.asked
+        if held > lease * BEGUN_BY:
+            attempt.outcome = Throttled("worker_too_slow")
+            return
+        try:
+            async with asyncio.timeout(lease * OVER_BY - held):
+                await self._sender.call(plan, attempt, taken.now, first=slot.index)
+        except TimeoutError:
+            attempt.outcome = Unknown("lease_running_out")
 
     async def _finish(self, taken: Taken, attempt: Attempt) -> None:
         hint, claim, ended_at = taken.hint, taken.claim, taken.now()
@@ -383,15 +394,3 @@ def _recipient(claim: Claim, people: Mapping[tuple[int, int], Recipient]) -> Rec
     if claim.address is not None:
         return from_address(claim.address)
     return people.get((claim.service_id, claim.recipient_id)) if claim.recipient_id is not None else None
-
-
-def from_address(address: Mapping[str, Any]) -> Recipient:
-    """The recipient kept with a notification that named addresses instead of an id."""
-    return Recipient(
-        email=address["email"],
-        locale=address["locale"],
-        timezone=address["timezone"],
-        attributes=address["attributes"],
-        devices=tuple(Device(**device) for device in address["devices"]),
-        subscriptions=tuple(Subscription(**subscription) for subscription in address["subscriptions"]),
-    )

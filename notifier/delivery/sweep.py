@@ -45,7 +45,8 @@ MORE = 1.5
 LONGEST_GAP_SECONDS = 2.0
 #: While a queue is full, its lane is searched for dead rows only so often: that search reads every due row.
 SEARCH_FULL_LANE_SECONDS = 10.0
-#: So long after the database was away, leases are let be: workers that live hold results that they could not write.
+#: So long after the database was away, or committed nothing, leases are let be: workers hold results that they could
+#: not write.
 BACK_FOR_SECONDS = 5.0
 
 
@@ -82,6 +83,7 @@ class Sweeper:
 
     async def sweep(self) -> Swept:
         """Go once through every lane's due rows."""
+        await self._database.try_commit()  # else a lease may seem to have ended whose worker waits for its commit
         moved: dict[str, int] = {}
         for lane in LANES:
             for status, count in (await self._lane(lane)).items():

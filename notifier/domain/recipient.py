@@ -67,3 +67,15 @@ class Recipient:
                 return self.devices
             case Channel.DESKTOP:
                 return self.subscriptions
+
+
+def from_address(address: Mapping[str, Any]) -> Recipient:
+    """The recipient kept with a notification that named addresses instead of an id."""
+    return Recipient(
+        email=address["email"],
+        locale=address["locale"],
+        timezone=address["timezone"],
+        attributes=address["attributes"],
+        devices=tuple(Device(**device) for device in address["devices"]),
+        subscriptions=tuple(Subscription(**subscription) for subscription in address["subscriptions"]),
+    )

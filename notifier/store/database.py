@@ -29,7 +29,12 @@ POOL_WAIT_SECONDS = 5
 #: For callers who wait for our answer, and for nothing but a few rows: how long they wait for all of a transaction.
 ANSWER_SECONDS = 8.0
 
+#: A commit that takes longer is one that was held up.
+LONG_COMMIT_SECONDS = 1.0
+
 _NOW = text("SELECT now()")
+#: Changes nothing, but its transaction is written to the log, and so its commit waits as every other does.
+_NOTHING = text("SELECT pg_logical_emit_message(true, 'notifier', '')")
 
 #: SQLSTATE classes that mean "the server cannot serve now" rather than "the statement is wrong":
 #: 08 connection, 28 login refused, 3D no such database, 53 resources (disk full, too many connections),
@@ -97,6 +102,19 @@ class Database:
         if self._is_away:
             self._is_away = False
             self.back_since = time.monotonic()
+
+    async def try_commit(self) -> None:
+        """Commit something that changes nothing; if that takes long, the database had been away.
+
+        A disk or a synchronous replica that stalls lets everybody read, and nobody write down what they know.
+        """
+        asked = time.monotonic()
+        try:
+            async with self.transaction() as connection:
+                await connection.execute(_NOTHING)
+        finally:
+            if time.monotonic() - asked > LONG_COMMIT_SECONDS:
+                self.back_since = time.monotonic()
 
     def follow(self, follower: Database, *, most_lag: timedelta) -> None:
         """Let `read` use this server that replays ours, while it is no further behind. Closed with us."""

@@ -12,10 +12,7 @@ import aiohttp
 from notifier.embedded.stack import Stack
 from notifier.queues import QUEUES
 from tests.faults.house import FaultyHouse
-from tests.running import WORKING
-
-#: No call is cut here and no worker killed in one, so neither may a machine that is busy be taken for that.
-PATIENT = {"NOTIFIER_PROVIDER_TIMEOUT": "10", "NOTIFIER_LEASE": "30"}
+from tests.running import PATIENT, WORKING
 
 
 class Server(Protocol):

@@ -17,13 +17,12 @@ from notifier.embedded.ports import HOST, free_port
 from notifier.embedded.stack import Stack
 from notifier.queues import Publisher, celery_app
 from tests.brokers import ledger, redis_rights
-from tests.brokers.house import PATIENT
 from tests.brokers.tls import ANOTHERS, OURS, Authority, Door
 from tests.builders import HINT_LIFE, URGENT_EMAIL
 from tests.conftest import TEMPLATES
 from tests.faults import invariants
 from tests.faults.house import a_mixed_one
-from tests.running import WORKING, Running, eventually
+from tests.running import PATIENT, WORKING, Running, eventually
 
 pytestmark = pytest.mark.timeout(240)
 

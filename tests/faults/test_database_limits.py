@@ -85,6 +85,43 @@ async def test_f15_a_postgresql_that_says_nothing_means_503_and_not_a_caller_who
     assert invariants.by_status(fates) == {"sent": 110}
 
 
+@pytest.mark.full
+async def test_f15_commits_that_hang_for_longer_than_a_lease_double_nothing(house: FaultyHouse) -> None:
+    """F15. A disk or a synchronous replica stalls: what is read is true, and what was done cannot be written down.
+
+    Who has waited for a claim that long calls nobody on it, and who was called is not called again.
+    """
+    await house.faults({"action": "delay", "seconds": 0.3})
+    ids = await house.post_mails(600)
+    await house.calls_made(100)
+    house.kill("beat", "control")
+    async with _no_commits(house):
+        over = "SELECT min(due_at) < now() - interval '1 s' FROM deliveries WHERE status = 'sending'"
+        await house.until_sql(over, what="leases to end")
+        (row,) = await house.sql("SELECT now() AS now")
+        house.start("control", "beat")
+        held_up = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND backend_start > $1"
+        await house.until_sql(held_up, row["now"], what="the sweeper to wait for a commit")
+    fates = await invariants.hold(house, answered=ids)
+    assert invariants.by_status(fates) == {"sent": 600}
+    assert {fate.received for fate in fates.values()} == {1}
+
+
+@asynccontextmanager
+async def _no_commits(house: FaultyHouse) -> AsyncIterator[None]:
+    """Every commit waits for a replica that is not there."""
+    try:
+        await _wait_for_replica(house, "'nobody'")
+        yield
+    finally:
+        await _wait_for_replica(house, "''")
+
+
+async def _wait_for_replica(house: FaultyHouse, name: str) -> None:
+    await house.sql(f"ALTER SYSTEM SET synchronous_standby_names = {name}")
+    await house.sql("SELECT pg_reload_conf()")
+
+
 @pytest.fixture
 async def wire(house: FaultyHouse) -> AsyncIterator[Wire]:
     """The API's way to PostgreSQL, with connections that are open already."""

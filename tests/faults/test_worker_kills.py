@@ -9,6 +9,7 @@ import pytest
 
 from tests.faults import invariants
 from tests.faults.house import FaultyHouse, kill_9, worker_pids
+from tests.running import PATIENT
 
 HANG = {"action": "hang", "after_accept": True}
 
@@ -103,7 +104,7 @@ async def test_every_worker_killed_with_2000_in_flight_loses_none_and_doubles_on
     assert cut, "no call was cut"
     assert done < 2000 - len(cut), "nothing was left to be lost"
     await house.faults()
-    house.heal()
+    house.start("beat", "control", "urgent", "bulk", env=PATIENT)  # of theirs, none is cut
 
     fates = await invariants.hold(house, answered=ids, cut=cut)
     assert len(fates) == 2000

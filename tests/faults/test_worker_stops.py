@@ -6,6 +6,7 @@ import asyncio
 
 from tests.faults import invariants
 from tests.faults.house import FaultyHouse
+from tests.running import PATIENT
 
 IMPATIENT = {"NOTIFIER_SHUTDOWN_GRACE": "0.5", "NOTIFIER_PROVIDER_TIMEOUT": "30", "NOTIFIER_LEASE": "60"}
 
@@ -26,7 +27,7 @@ async def test_f27_rolling_restarts_of_every_pool_lose_nothing_and_double_nothin
             worker = house.stack.child(name)
             await asyncio.to_thread(house.stop, name)
             assert worker.returncode == 0, worker.last_words()
-            house.start(name)
+            house.start(name, env=PATIENT)
     finally:
         is_over.set()
     ids += [id for caller in callers for id in await caller]

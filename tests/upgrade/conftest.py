@@ -10,12 +10,10 @@ from notifier.embedded.stack import Stack
 from tests.conftest import TEMPLATES
 from tests.faults.conftest import pytest_runtest_logreport, pytest_runtest_makereport
 from tests.faults.house import FaultyHouse
+from tests.running import PATIENT
 from tests.upgrade import previous
 
 __all__ = ["pytest_runtest_logreport", "pytest_runtest_makereport"]  # these are in the table of faults, too
-
-#: Nothing breaks here but the release: no lease need end.
-PATIENT = {"NOTIFIER_PROVIDER_TIMEOUT": "10", "NOTIFIER_LEASE": "30"}
 
 
 @pytest.fixture(scope="session")

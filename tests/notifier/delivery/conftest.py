@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -40,8 +41,9 @@ def log() -> Iterator[StringIO]:
     yield stream
     root.handlers[:] = handlers
     root.setLevel(level)
+    logged = re.sub(r"\d\d:\d\d:\d\d\.\d+", "a time", stream.getvalue())  # half past twelve is not what was paid
     for personal in ("ada@", "example.com", "token-", "12.50", "p256dh"):
-        assert personal not in stream.getvalue()
+        assert personal not in logged
 
 
 @dataclass

@@ -11,6 +11,7 @@ from notifier.delivery.sweep import Sweeper
 from notifier.domain.delivery import Status
 from notifier.domain.notification import OnUnknown
 from notifier.queues import Publisher
+from notifier.store import database as store
 from notifier.store.database import Database
 from tests.builders import born, expire, history, make_due, row_of, sql
 from tests.notifier.delivery.conftest import AGO, Hinted
@@ -65,6 +66,17 @@ async def test_leases_are_let_be_while_the_database_is_only_just_back(
     """The workers that hold them may live, with results that they could not write."""
     await born(database, status=Status.SENDING, due_in=AGO)
     database.back_since = time.monotonic()
+    assert (await sweeper.sweep()).moved == {}
+    monkeypatch.setattr(sweep, "BACK_FOR_SECONDS", 0)
+    assert (await sweeper.sweep()).moved == {"queued": 1}
+
+
+async def test_leases_are_let_be_while_a_commit_takes_long(
+    sweeper: Sweeper, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who holds them may wait for just that: their results are not written while nobody's are."""
+    await born(database, status=Status.SENDING, due_in=AGO)
+    monkeypatch.setattr(store, "LONG_COMMIT_SECONDS", 0)
     assert (await sweeper.sweep()).moved == {}
     monkeypatch.setattr(sweep, "BACK_FOR_SECONDS", 0)
     assert (await sweeper.sweep()).moved == {"queued": 1}

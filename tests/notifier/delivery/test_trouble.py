@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from prometheus_client import REGISTRY
+from sqlalchemy import text
 
 from notifier.delivery.deliver import Deliverer
 from notifier.domain.outcome import Sent
@@ -135,6 +136,25 @@ async def test_a_call_that_ignores_its_timeout_ends_before_the_lease_does(bench:
     assert (row["status"], row["reason"]) == ("unknown", "lease_running_out")
     (held,) = await sql(database, "SELECT at - claimed_at < interval '3 s' AS ok FROM delivery_events, deliveries")
     assert held["ok"]
+
+
+async def test_a_call_that_would_begin_late_in_its_lease_is_not_made(bench: Bench, database: Database) -> None:
+    """A database that takes its time between the claim and the call: nobody may have the row twice for that."""
+    (id,) = await born(database)
+    deliverer = bench.open(lease=1)
+    async with database.transaction() as slow:
+        await slow.execute(text("LOCK TABLE suppressions"))
+        await deliverer.admit(a_hint(id))
+
+        async def is_half_over() -> bool:
+            held = "SELECT count(*) AS n FROM deliveries WHERE now() - claimed_at > interval '0.6 s'"
+            return bool((await sql(database, held))[0]["n"])
+
+        await eventually(is_half_over, what="half of the lease to go by")
+    await deliverer.drain(grace=MINUTE)
+    row = await row_of(database, id)
+    assert (row["status"], row["reason"], row["attempt"]) == ("retrying", "worker_too_slow", 0)
+    assert bench.email.called == []
 
 
 async def test_a_worker_that_overslept_its_lease_writes_nothing(bench: Bench, database: Database) -> None:
