@@ -243,10 +243,17 @@ class Watcher:
             channel: Any = self._connection.default_channel
             return int(channel.queue_declare(queue=queue, passive=True).message_count)
         except Exception as error:
-            self._let_go()  # RabbitMQ has closed the channel as well over a queue that is not there
-            if _is_missing_queue(error):
+            is_missing = _is_missing_queue(error)
+            # RabbitMQ has closed the channel as well over a queue that is not there. In Redis every empty one is not.
+            if not (is_missing and self._is_redis):
+                self._let_go()
+            if is_missing:
                 return 0
             raise
+
+    @property
+    def _is_redis(self) -> bool:
+        return self._connection is not None and self._connection.transport.driver_type == "redis"
 
     def close(self) -> None:
         with self._lock:

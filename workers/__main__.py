@@ -21,8 +21,10 @@ def main(arguments: list[str]) -> int:
     role = arguments[0]
     try:
         settings = bootstrap.prepare()
-        bootstrap.catalogue(settings)  # every child would fail on them one by one, and be started again for ever
-        bootstrap.providers(settings)
+        if role != "beat":
+            # Every child would fail on them one by one, and be started again for ever.
+            bootstrap.catalogue(settings)
+            bootstrap.providers(settings)
         bootstrap.check_broker(settings)
         bootstrap.check_metrics_port(settings)
     except NotifierError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from random import Random
 from uuid import UUID
@@ -104,7 +104,13 @@ def hashes(settings: Settings) -> Hashes:
 
 
 def catalogue(settings: Settings) -> Catalogue:
-    return load_templates(settings.templates_dir)
+    """Every template, read and compiled once a process; a worker's children share what their parent has read."""
+    return _templates(settings.templates_dir)
+
+
+@lru_cache(maxsize=1)
+def _templates(folder: Path) -> Catalogue:
+    return load_templates(folder)
 
 
 def template_extra(settings: Settings) -> dict[str, object]:

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.running import Running, eventually
 
 ROOT = Path(__file__).parents[2]
@@ -125,6 +127,7 @@ async def test_a_campaign_is_planned_and_watched_from_a_terminal(running: Runnin
     assert "3 sent" in watched.stdout
 
 
+@pytest.mark.full
 async def test_celerys_own_command_runs_a_worker_as_well(running: Running) -> None:
     running.stop("urgent", "bulk")
     worker = running.stack.spawn(

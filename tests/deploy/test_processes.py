@@ -79,6 +79,7 @@ async def sandbox_answers(running: Running) -> None:
     await eventually(answers, what="the sandbox to answer", within=30)
 
 
+@pytest.mark.full
 async def test_the_chart_for_trying_out_passes_its_own_test(running: Running, tmp_path: Path) -> None:
     """What `helm test` does, after what `helm install` does."""
     processes = of_chart(rendered("small"), {})

@@ -180,6 +180,7 @@ def test_ctrl_c_during_the_start_stops_what_had_begun(start: Start, folder: Path
     assert not alive(family)
 
 
+@pytest.mark.full
 def test_a_second_ctrl_c_does_not_wait_for_a_process_that_does_not_stop(start: Start) -> None:
     process = start(**OWN_SERVERS, STAND_IN_DEAF="urgent")
     ready(process)
@@ -194,6 +195,7 @@ def test_a_second_ctrl_c_does_not_wait_for_a_process_that_does_not_stop(start: S
     assert not alive(family)
 
 
+@pytest.mark.full
 def test_nohup_is_respected(start: Start) -> None:
     process = start(nohup=True, **OWN_SERVERS)
     api_url = ready(process)["API"]

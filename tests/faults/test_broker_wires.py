@@ -72,7 +72,9 @@ async def test_f7_a_hint_lost_on_its_way_to_a_live_worker_is_made_again(house: F
     assert [(fate.status, fate.received) for fate in fates.values()] == [("sent", 1)]
 
 
-@pytest.mark.parametrize("times", [1, 3, None], ids=["once", "three-times", "always"])
+@pytest.mark.parametrize(
+    "times", [1, pytest.param(3, marks=pytest.mark.full), None], ids=["once", "three-times", "always"]
+)
 async def test_f8_a_publish_whose_reply_is_cut_is_accepted_and_sent_once(house: FaultyHouse, times: int | None) -> None:
     """F8. The hint is in the queue though publishing failed, and perhaps twice: nobody notices (I6, I7)."""
     house.wires["api"].drop_reply_to(b"LPUSH", times=times)

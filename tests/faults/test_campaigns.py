@@ -91,7 +91,8 @@ async def test_f35_without_a_beat_it_waits_and_then_catches_up(house: FaultyHous
     assert await everybody_once(house, campaign, people) == {"sent": 200}
 
 
-@pytest.mark.parametrize("failpoint", [pytest.param("walk_before_commit", marks=pytest.mark.full), "walk_after_commit"])
+@pytest.mark.full
+@pytest.mark.parametrize("failpoint", ["walk_before_commit", "walk_after_commit"])
 async def test_f36_the_walker_killed_again_and_again_at_its_commit(house: FaultyHouse, failpoint: str) -> None:
     people = sparse(400)
     await house.enrol(people)

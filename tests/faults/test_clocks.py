@@ -46,11 +46,12 @@ def clocks(house: FaultyHouse, tmp_path: Path) -> Clocks:
     return Clocks(house, tmp_path)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("pools", "others"),
     [
-        pytest.param(AHEAD, AHEAD, id="ahead", marks=pytest.mark.full),
-        pytest.param(BEHIND, BEHIND, id="behind", marks=pytest.mark.full),
+        pytest.param(AHEAD, AHEAD, id="ahead"),
+        pytest.param(BEHIND, BEHIND, id="behind"),
         pytest.param(AHEAD, BEHIND, id="apart"),
     ],
 )
@@ -83,7 +84,8 @@ async def test_f25_clocks_that_are_ten_minutes_wrong_change_nothing(
     assert [row["by"] for row in by].count("intake") >= 20, "hints were thrown away"
 
 
-@pytest.mark.parametrize("step", [pytest.param(AHEAD, marks=pytest.mark.full), BEHIND])
+@pytest.mark.full
+@pytest.mark.parametrize("step", [AHEAD, BEHIND])
 async def test_f26_clocks_that_are_set_while_calls_are_under_way_hold_up_nothing(
     house: FaultyHouse, clocks: Clocks, step: float
 ) -> None:

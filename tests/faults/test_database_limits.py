@@ -66,6 +66,7 @@ async def test_f15_a_slow_postgresql_makes_answers_slow_and_no_worse(house: Faul
     assert invariants.by_status(fates) == {"sent": 40}
 
 
+@pytest.mark.full
 async def test_f15_a_postgresql_that_says_nothing_means_503_and_not_a_caller_who_waits_for_ever(
     house: FaultyHouse, wire: Wire
 ) -> None:

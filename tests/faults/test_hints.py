@@ -115,6 +115,7 @@ async def test_f35_two_beats_and_two_sweepers_give_everything_its_next_step_once
     assert len(await house.calls()) == 600
 
 
+@pytest.mark.full
 async def test_f35_beat_asks_for_no_more_rounds_than_somebody_takes(house: FaultyHouse) -> None:
     """F35. No control worker for a while: Redis keeps messages that have expired, so few may be put there."""
     house.kill("control")

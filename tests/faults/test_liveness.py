@@ -82,6 +82,7 @@ async def test_workers_are_alive_through_twenty_restarts_of_the_broker(house: Fa
     await invariants.hold(house, answered=ids)
 
 
+@pytest.mark.full
 async def test_a_child_that_is_stopped_is_told_and_one_that_goes_on_again_is_alive(house: FaultyHouse) -> None:
     house.kill("urgent")
     house.start("urgent", env=LIMIT)
@@ -118,6 +119,7 @@ async def is_replaced(house: FaultyHouse, child: int) -> bool:
     return len(now) == 2 and child not in now
 
 
+@pytest.mark.full
 async def test_a_child_whose_loop_is_blocked_is_told(house: FaultyHouse) -> None:
     house.kill("urgent", "bulk")
     house.start("urgent", env={**LIMIT, "NOTIFIER_FAILPOINT": "after_claim:hang"})

@@ -46,6 +46,7 @@ def templates(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.full
 async def test_f29_a_memory_hog_fails_and_the_others_go_on(house: FaultyHouse, templates: Path) -> None:
     """F29. It ends as `failed` at its first attempt, no worker dies or grows of it, and its neighbours are sent."""
     names = ("api", "urgent", "bulk")

@@ -68,6 +68,7 @@ async def test_f37_events_that_are_repeated_reversed_and_delayed_come_to_the_sam
     assert len(await told.calls()) == len(ids)
 
 
+@pytest.mark.full
 async def test_f37_what_is_forged_is_answered_403_and_changes_nothing(told: FaultyHouse) -> None:
     """F37. Signed by another, changed on the way, of another topic, or not signed at all."""
     _, sent = await mails(told, 1)

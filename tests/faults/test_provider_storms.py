@@ -31,7 +31,7 @@ async def claims(house: FaultyHouse) -> int:
     return int((await house.sql("SELECT sum(fence) FROM deliveries"))[0][0])
 
 
-@pytest.mark.parametrize("as_date", [False, True])
+@pytest.mark.parametrize("as_date", [pytest.param(False, marks=pytest.mark.full), True])
 async def test_f19_who_says_429_is_left_alone_for_as_long_as_it_asks(as_date: bool, house: FaultyHouse) -> None:
     """F19. Seconds or a date: nobody calls meanwhile, no attempt is used up, and pushes do not wait."""
     await house.faults(

@@ -89,6 +89,7 @@ async def test_f18_a_child_frozen_past_its_lease_writes_nothing_when_it_wakes(ho
     assert (fates[once].status, fates[once].received) == ("unknown", 1)
 
 
+@pytest.mark.full
 async def test_every_worker_killed_with_2000_in_flight_loses_none_and_doubles_only_cut_calls(
     house: FaultyHouse,
 ) -> None:

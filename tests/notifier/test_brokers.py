@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notifier import brokers
+from notifier.brokers import Watcher
+from notifier.domain.notification import LANES
 from notifier.queues import QUEUES, Publisher, celery_app
 from tests.builders import HINT_LIFE
+from tests.notifier.intake.broker import Broker
 
 
 def connection(url: str) -> Any:
@@ -104,3 +107,19 @@ def test_that_a_queue_is_empty_proves_a_loss_only_where_it_is_counted_exactly(ur
     assert publisher.is_empty(0) is proves
     assert not publisher.is_empty(1)
     assert not publisher.is_empty(None), "a broker that is away proves nothing"
+
+
+def test_looking_into_empty_queues_costs_no_handshakes(broker: Broker) -> None:
+    """The sweeper looks into six every second, and beat into one before each round; most are empty most of the time."""
+    with celery_app(broker.url) as app:
+        watcher = Watcher(app)
+        assert watcher.depth(LANES[0].queue) == 0
+        before = handshakes(broker)
+        assert [watcher.depth(lane.queue) for lane in LANES] == [0] * len(LANES)
+        assert handshakes(broker) == before
+        watcher.close()
+
+
+def handshakes(broker: Broker) -> int:
+    told: Any = broker.client.info("stats")
+    return int(told["total_connections_received"])

@@ -19,7 +19,8 @@ from tests.running import WORKING
 PEOPLE = 100
 
 
-@pytest.mark.parametrize("is_old", [pytest.param("api", marks=pytest.mark.full), "workers"])
+@pytest.mark.full
+@pytest.mark.parametrize("is_old", ["api", "workers"])
 async def test_f32_one_release_accepts_and_the_other_delivers(
     house: FaultyHouse, old: Mapping[str, str], is_old: str
 ) -> None:

@@ -9,6 +9,7 @@ from billiard.pool import EX_RECYCLE
 from celery import Celery, signals
 from prometheus_client import REGISTRY
 
+from notifier.queues import celery_app
 from workers import watch
 
 
@@ -44,4 +45,4 @@ def test_a_task_is_timed_and_its_error_counted_by_its_type(app: Celery) -> None:
 
 
 def test_who_cannot_reach_a_broker_is_told_so() -> None:
-    assert not watch.broker_answers(Celery(broker="redis://127.0.0.1:1/0", set_as_current=False))
+    assert not watch.broker_answers(celery_app("redis://127.0.0.1:1/0"))

@@ -166,6 +166,7 @@ async def test_spans_say_nothing_of_anybody(traced: Running, collector: Collecto
     assert CANARY.encode() not in collector.everything()
 
 
+@pytest.mark.full
 async def test_a_campaign_and_a_retry_begin_no_traces_of_their_own(traced: Running, collector: Collector) -> None:
     """A trace begins with a request; there are millions of the others."""
     before = len(collector.spans())
