@@ -41,7 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
     """With `--dist loadgroup` a file's tests stay in one process, and all of houses under fault in one together.
 
-    Two of those on one machine would be in each other's way. (pytest-xdist 3.8's own groups: pytest 9.2 knows none.)
+    Two of those on one machine would be in each other's way. (pytest-xdist 3.8's own groups do nothing with pytest 9.2:
+    pytest-dev/pytest-xdist#1386.)
     """
     return _ByHouse(config, log) if config.getoption("dist") == "loadgroup" else None
 

@@ -183,8 +183,7 @@ class Running:
 
     def stop(self, *names: str, grace: float = 15) -> None:
         """SIGTERM, as a rolling restart does it, and SIGKILL after `grace` seconds."""
-        for name in names:
-            self.stack.child(name).stop(grace=grace)
+        self.stack.supervisor.stop(*names, grace=grace)
 
     def heal(self) -> None:
         """Start again whatever of servers, API, pools and beat does not run."""

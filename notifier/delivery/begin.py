@@ -6,18 +6,40 @@ it gets nothing more, however long it was queued, except from calls that are und
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from notifier.delivery.send import Attempt, Ready
+from notifier.domain.errors import Unavailable
 from notifier.domain.outcome import Suppressed
 from notifier.domain.recipient import Target, address_of, target_key
 from notifier.domain.suppression import ERASED, Hashes, Suppression
 from notifier.store import deliveries, suppressions
-from notifier.store.database import Connection
+from notifier.store.database import Connection, Database
+
+_AGAIN_SECONDS = 0.2
 
 #: What was found on the list, by service and hash.
 Found = Mapping[tuple[int, bytes], Suppression]
+
+
+async def begin_in_time(
+    database: Database, group: Sequence[Ready], hashes: Hashes, *, until: float
+) -> dict[int, Ready | Attempt]:
+    """As `begin`, tried again while the database is away: what is claimed would else wait for its lease to end.
+
+    `Unavailable` after `until`, by `time.monotonic`.
+    """
+    while True:
+        try:
+            async with database.transaction() as tx:
+                return await begin(tx, group, hashes)
+        except Unavailable:
+            if time.monotonic() > until:
+                raise
+            await asyncio.sleep(_AGAIN_SECONDS)
 
 
 async def begin(db: Connection, group: Sequence[Ready], hashes: Hashes) -> dict[int, Ready | Attempt]:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
-from notifier.delivery.begin import begin
+from notifier.delivery.begin import begin_in_time
 from notifier.delivery.budget import Grant, Slot
 from notifier.delivery.record import Recorder, Result
 from notifier.delivery.send import EXPIRED, Attempt, Ready, Sender
@@ -206,7 +206,8 @@ class Deliverer:
             taken = [Taken(claim, hint, origins.get(claim.id), asked) for claim in claims]
             prepared = [(each, self._prepare(each, people)) for each in taken]
             ready = [plan for _, plan in prepared if isinstance(plan, Ready)]
-            begun = await self._begin_calls(ready) if ready else {}
+            until = asked + self._terms.lease.total_seconds() * BEGUN_BY
+            begun = await begin_in_time(self._database, ready, self._hashes, until=until) if ready else {}
         except BaseException as error:
             # Nobody was called. What was claimed is found by its lease; what was not, by the sweeper.
             slots.give(len(ids))
@@ -234,10 +235,6 @@ class Deliverer:
                 metrics.ERRORS.labels("prepare", type(error).__name__).inc()
                 log.exception("prepare_raised")
                 return Attempt(Transient(f"worker_error:{type(error).__name__}"), sent=claim.settled)
-
-    async def _begin_calls(self, group: Sequence[Ready]) -> dict[int, Ready | Attempt]:
-        async with self._database.transaction() as tx:
-            return await begin(tx, group, self._hashes)
 
     async def _claim(
         self, hint: Hint, ids: Sequence[int]

@@ -95,13 +95,12 @@ class Stack:
         return self.supervisor.children[name]
 
     def stop(self, *, grace: float = GRACE_SECONDS) -> None:
-        """Stop what still runs, the latest first, then Valkey, then PostgreSQL; give the directory free."""
+        """Stop what still runs, then Valkey, then PostgreSQL; give the directory free."""
         if self._is_over:
             return
         try:
             servers = {postgres.NAME, valkey.NAME}
-            for name in [name for name in reversed(self.supervisor.children) if name not in servers]:
-                self.supervisor.stop(name, grace=grace)
+            self.supervisor.stop(*(name for name in self.supervisor.children if name not in servers), grace=grace)
             self.valkey.stop()
             self.postgres.stop()
         finally:

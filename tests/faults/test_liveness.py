@@ -41,13 +41,16 @@ async def until_hung(house: FaultyHouse, role: str) -> str:
     return str((await house.livez(role)).body)
 
 
-async def restart_the_broker(house: FaultyHouse, times: int) -> list[str]:
-    """Kill and start it so often, under load. Whoever consumes is alive at every look."""
+@pytest.mark.full
+@pytest.mark.timeout(900)
+async def test_workers_are_alive_through_twenty_restarts_of_the_broker(house: FaultyHouse) -> None:
+    """F13. It is killed and started under load. Whoever consumes is alive at every look."""
+    house.kill(*POOLS)
     house.start(*POOLS, env=LIMIT)
     await until_alive(house, *POOLS)
     await house.faults({"action": "delay", "seconds": 0.2})
     ids: list[str] = []
-    for _ in range(times):
+    for _ in range(20):
         ids += await house.post_many(100)
         await house.consuming(*POOLS)
         house.stack.valkey.kill()
@@ -62,22 +65,6 @@ async def restart_the_broker(house: FaultyHouse, times: int) -> list[str]:
             for role in POOLS:
                 told = await house.livez(role)
                 assert told.status == 200, f"{role}: {told.body}"
-    return ids
-
-
-async def test_workers_are_alive_through_three_restarts_of_the_broker(house: FaultyHouse) -> None:
-    house.kill(*POOLS)
-    ids = await restart_the_broker(house, 3)
-    await house.faults()
-    await invariants.hold(house, answered=ids)
-
-
-@pytest.mark.full
-@pytest.mark.timeout(900)
-async def test_workers_are_alive_through_twenty_restarts_of_the_broker(house: FaultyHouse) -> None:
-    """F13."""
-    house.kill(*POOLS)
-    ids = await restart_the_broker(house, 20)
     await house.faults()
     await invariants.hold(house, answered=ids)
 

@@ -126,6 +126,7 @@ async def test_f21_a_provider_that_hangs_holds_up_nobody_else(house: FaultyHouse
     assert statuses["unknown"] < 60  # the breaker kept the others from hanging too
 
 
+@pytest.mark.full
 async def test_f21_a_byte_a_second_is_no_answer(house: FaultyHouse) -> None:
     await house.faults({"provider": "fcm", "action": "drip", "seconds": 1})
     id = await house.post_one(**PUSH, on_unknown="hold")

@@ -53,7 +53,7 @@ async def document(running: Running, tmp_path: Path) -> Path:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("count", ["5", pytest.param("20", marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", ["3", pytest.param("20", marks=pytest.mark.full)])
 async def test_schemathesis_finds_no_5xx_and_no_undocumented_answer(
     running: Running, document: Path, count: str
 ) -> None:

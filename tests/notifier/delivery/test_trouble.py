@@ -62,6 +62,31 @@ async def test_a_database_that_is_away_at_the_claim_costs_a_hint_and_no_call(
     assert (await row_of(database, id))["status"] == "sent"
 
 
+async def test_a_database_that_is_away_after_the_claim_does_not_make_it_wait_for_its_lease(
+    bench: Bench, database: Database, wire: Wire, wired: Database
+) -> None:
+    """PostgreSQL was started anew, and the pool still has connections to the one that was."""
+    (id,) = await born(database)
+    deliverer = bench.open(database=wired)
+    async with database.transaction() as before_the_call:
+        await before_the_call.execute(text("LOCK TABLE suppressions"))
+        await deliverer.admit(a_hint(id))
+
+        async def is_claimed() -> bool:
+            return bool((await row_of(database, id))["status"] == "sending")
+
+        await eventually(is_claimed, what="it to be claimed")
+        wire.cut()
+    wire.heal()
+
+    async def is_over() -> bool:
+        return bool((await row_of(database, id))["status"] != "sending")
+
+    await eventually(is_over, what="the call to be made")
+    assert await history(database, id) == [("sending", "sent", "accepted")]
+    assert bench.email.called == [id]
+
+
 async def test_a_result_is_written_when_the_database_is_back(
     bench: Bench, database: Database, wire: Wire, wired: Database
 ) -> None:

@@ -43,6 +43,7 @@ async def events(sentry: Collector, count: int) -> list[dict[str, Any]]:
     return sentry.events()
 
 
+@pytest.mark.full
 async def test_an_error_comes_with_its_frames_and_ids_and_without_anybody(
     reporting: tuple[Running, Collector],
 ) -> None:
