@@ -37,7 +37,7 @@ FAULTS = {
     12: "Redis full",
     13: "Redis killed again and again under load",
     14: "PostgreSQL stopped and started under load",
-    15: "PostgreSQL's connections exhausted",
+    15: "PostgreSQL's connections exhausted; it is slow, silent, or commits nothing",
     16: "every hint many times, shuffled, to several workers",
     17: "Celery's visibility timeout shorter than a call",
     18: "worker frozen past its lease, then woken",
