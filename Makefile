@@ -71,7 +71,7 @@ brokers: $(VENV)/.dev  ## The whole service on RabbitMQ (Debian: apt-get install
 
 pooler: $(VENV)/.dev  ## The whole service behind PgBouncer, on PATH or else taken from Debian's package (no root)
 	@PATH="$$PATH:/usr/sbin"; command -v pgbouncer >/dev/null || { test -x build/pgbouncer/usr/sbin/pgbouncer || \
-	  { mkdir -p build/pgbouncer && cd build/pgbouncer && apt-get download pgbouncer libc-ares2 libevent-2.1-7 && for deb in *.deb; do dpkg-deb -x $$deb .; done; }; }; \
+	  (mkdir -p build/pgbouncer && cd build/pgbouncer && apt-get download pgbouncer libc-ares2 libevent-2.1-7 && for deb in *.deb; do dpkg-deb -x $$deb .; done); }; \
 	  PATH="$$PATH:$(CURDIR)/build/pgbouncer/usr/sbin" LD_LIBRARY_PATH="$$(ls -d $(CURDIR)/build/pgbouncer/usr/lib/*-linux-gnu 2>/dev/null)" \
 	  $(BIN)/python -m pytest tests/pooler
 
