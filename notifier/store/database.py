@@ -17,9 +17,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from notifier.domain.errors import Unavailable
-from notifier.observe import metrics
+from notifier.observe import logs, metrics
 from notifier.store.connections import Pooler, arguments, sqlalchemy_url
 from notifier.store.replica import Replica
+
+log = logs.get(__name__)
 
 Connection = AsyncConnection
 T = TypeVar("T")
@@ -113,8 +115,9 @@ class Database:
             async with self.transaction() as connection:
                 await connection.execute(_NOTHING)
         finally:
-            if time.monotonic() - asked > LONG_COMMIT_SECONDS:
+            if (took := time.monotonic() - asked) > LONG_COMMIT_SECONDS:
                 self.back_since = time.monotonic()
+                log.warning("commits_held_up", seconds=round(took, 1))
 
     def follow(self, follower: Database, *, most_lag: timedelta) -> None:
         """Let `read` use this server that replays ours, while it is no further behind. Closed with us."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from io import StringIO
 
 import pytest
 
@@ -72,12 +73,13 @@ async def test_leases_are_let_be_while_the_database_is_only_just_back(
 
 
 async def test_leases_are_let_be_while_a_commit_takes_long(
-    sweeper: Sweeper, database: Database, monkeypatch: pytest.MonkeyPatch
+    sweeper: Sweeper, database: Database, monkeypatch: pytest.MonkeyPatch, log: StringIO
 ) -> None:
     """Who holds them may wait for just that: their results are not written while nobody's are."""
     await born(database, status=Status.SENDING, due_in=AGO)
     monkeypatch.setattr(store, "LONG_COMMIT_SECONDS", 0)
     assert (await sweeper.sweep()).moved == {}
+    assert "commits_held_up" in log.getvalue()
     monkeypatch.setattr(sweep, "BACK_FOR_SECONDS", 0)
     assert (await sweeper.sweep()).moved == {"queued": 1}
 
