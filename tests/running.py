@@ -45,7 +45,7 @@ COMPRESSED = {
     "NOTIFIER_LOG_LEVEL": "INFO",
 }
 
-#: For processes of which none is killed or frozen in a call: a machine that is busy or stalls is not to be taken for that.
+#: For processes of which none is killed or frozen in a call: nor is a machine that stalls to be taken for that.
 PATIENT = {"NOTIFIER_PROVIDER_TIMEOUT": "10", "NOTIFIER_LEASE": "30"}
 
 _TABLES = (
