@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import asyncpg
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from notifier.embedded import ports
 from notifier.embedded.stack import Stack
 from notifier.store import migrations
 from notifier.store.database import Database
@@ -22,14 +20,6 @@ TEMPLATES = Path(__file__).parent.parent / "templates"
 _TESTS = Path(__file__).parent
 #: Folders whose tests have whole services of their own, and break them.
 _HOUSES = ("faults", "brokers")
-#: For each process of pytest-xdist, so that no two are given the same port.
-_PORTS_EACH = 2000
-
-
-def pytest_configure() -> None:
-    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-        ports.FIRST += int(worker.removeprefix("gw")) % 7 * _PORTS_EACH
-        ports.LAST = ports.FIRST + _PORTS_EACH - 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,31 @@ def test_a_port_that_somebody_else_took_is_replaced_for_good(folder: Path) -> No
 
 def test_ports_are_below_those_given_to_outgoing_connections() -> None:
     assert all(ports.FIRST <= ports.free_port() <= ports.LAST < 32_768 for _ in range(50))
+
+
+OTHER_PROCESS = """
+from notifier.embedded import ports
+ports.FIRST, ports.LAST = {first}, {last}
+taken = []
+try:
+    while True:
+        taken.append(ports.free_port())
+except OSError:
+    print(*taken)
+"""
+
+
+def test_a_port_is_given_out_once_on_a_machine_though_nobody_listens_on_it_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two test runs, or a stack whose server is being restarted while another one looks for ports."""
+    first = ports.LAST - 29
+    monkeypatch.setattr(ports, "FIRST", first)
+    ours = {ports.free_port() for _ in range(10)}
+    program = OTHER_PROCESS.format(first=first, last=ports.LAST)
+    other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    theirs = {int(port) for port in other.stdout.split()}
+    assert len(ours) == 10
+    assert theirs
+    assert not ours & theirs
 
 
 def test_a_place_that_cannot_be_a_directory_is_reported(folder: Path) -> None:
