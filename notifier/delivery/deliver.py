@@ -24,10 +24,10 @@ from notifier.delivery.slots import Slots
 from notifier.domain import delivery as rules
 from notifier.domain.delivery import Status, Step
 from notifier.domain.errors import Unavailable
-from notifier.domain.notification import LANES, Priority
+from notifier.domain.notification import LANES, Mode, Priority
 from notifier.domain.origin import Origin
 from notifier.domain.outcome import Sent, Throttled, Transient, Unknown
-from notifier.domain.recipient import Recipient, from_address
+from notifier.domain.recipient import Recipient, Target, from_address
 from notifier.domain.suppression import Hashes
 from notifier.observe import failpoint, logs, metrics, tracing
 from notifier.queues import Hint
@@ -332,7 +332,7 @@ class Deliverer:
                     **({"suppressed": attempt.suppressed} if attempt.suppressed else {}),
                 },
             ),
-            gone=tuple((claim.service_id, target) for target in attempt.gone if claim.recipient_id is not None),
+            gone=_gone(claim, attempt),
         )
         try:
             written = await self._recorder.write(result)
@@ -385,6 +385,13 @@ async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
         # Left to itself it would lose its connection: whoever has stopped us closes the pool next.
         await doing
         raise
+
+
+def _gone(claim: Claim, attempt: Attempt) -> tuple[tuple[int, Target], ...]:
+    """Addresses to be forgotten, with their service. What a test says of an address is no reason to forget it."""
+    if claim.recipient_id is None or claim.mode is not Mode.LIVE:
+        return ()
+    return tuple((claim.service_id, target) for target in attempt.gone)
 
 
 def _recipient(claim: Claim, people: Mapping[tuple[int, int], Recipient]) -> Recipient | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from notifier.domain.delivery import Status
 from notifier.domain.feedback import ProviderEvent, is_about, path
+from notifier.domain.notification import Mode
 from notifier.domain.suppression import Hashes
 from notifier.observe import logs, metrics
 from notifier.store import provider_events, suppressions
@@ -51,9 +52,10 @@ class Feedback:
 
     async def _apply(self, tx: Connection, row: Reported, event: ProviderEvent) -> Sequence[Status]:
         """The states that it led to. Also a delivery that is over has an address to write to no more."""
-        if event.suppresses and event.addresses:
+        suppresses = event.suppresses if row.mode is Mode.LIVE else None  # a test is no reason to stop what is live
+        if suppresses and event.addresses:
             hashes = [self._hashes.of(event.channel, address) for address in event.addresses]
-            await suppressions.add(tx, row.service_id, event.channel, hashes, reason=event.suppresses)
+            await suppressions.add(tx, row.service_id, event.channel, hashes, reason=suppresses)
         steps = path(row.status, event.status)
         if not steps:
             return ()
@@ -62,7 +64,7 @@ class Feedback:
             "provider_message_id": event.message_id,
             "reported_at": event.reported_at.isoformat(),
             "diagnosis": event.diagnosis,
-            "address_suppressed": event.suppresses,
+            "address_suppressed": suppresses,
         }
         await provider_events.lead(
             tx,

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import text
 
 from notifier.domain.delivery import FOLLOWS, Status
-from notifier.domain.notification import Channel, Priority
+from notifier.domain.notification import Channel, Mode, Priority
 from notifier.store.chunk_counters import COUNT
 from notifier.store.database import Connection
 from notifier.store.notifications import json_text
@@ -21,6 +21,7 @@ class Reported:
 
     id: int
     service_id: int
+    mode: Mode
     channel: Channel
     priority: Priority
     template: str
@@ -30,8 +31,8 @@ class Reported:
 
 
 LOCK = text("""
-    SELECT d.id, d.service_id, d.channel, d.priority, coalesce(n.template, c.template) AS template, d.status, d.attempt,
-           d.provider_message_id
+    SELECT d.id, d.service_id, d.mode, d.channel, d.priority, coalesce(n.template, c.template) AS template, d.status,
+           d.attempt, d.provider_message_id
       FROM deliveries d LEFT JOIN notifications n ON n.id = d.notification_id
                         LEFT JOIN campaigns c ON c.id = d.campaign_id
      WHERE d.id = :id FOR UPDATE OF d
@@ -64,6 +65,7 @@ async def lock(db: Connection, id: int) -> Reported | None:
     return Reported(
         row.id,
         row.service_id,
+        Mode(row.mode),
         Channel(row.channel),
         Priority(row.priority),
         row.template,

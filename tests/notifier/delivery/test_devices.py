@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from notifier.channels.contract import Message
-from notifier.domain.notification import Channel, Lane, Priority
+from notifier.domain.notification import Channel, Lane, Mode, Priority
 from notifier.domain.outcome import AddressGone, Outcome, Permanent, Sent, Transient, Unknown
 from notifier.domain.recipient import Device, Subscription, target_key
 from notifier.store.database import Database
@@ -189,3 +189,16 @@ async def test_a_stale_result_writes_nothing_but_a_dead_token_is_dead(bench: Ben
     await deliverer.drain(grace=MINUTE)
     assert (await row_of(database, id))["status"] == "sending"
     assert await tokens(database) == set()
+
+
+async def test_what_a_test_found_gone_is_kept(bench: Bench, database: Database) -> None:
+    """Whoever holds a test key chooses what the sandbox answers: it must not lose somebody's phone or browser."""
+    await a_known_recipient(database, devices=(PHONE,), subscriptions=(a_subscription(),))
+    bench.sandbox.always(GONE)
+    for lane in (URGENT_PUSH, URGENT_DESKTOP):
+        (id,) = await born(database, lane=lane, recipient_id=42, address=None, mode=Mode.TEST)
+        await bench.open().deliver(a_hint(id, lane=lane))
+        row = await row_of(database, id)
+        assert (row["status"], row["reason"]) == ("failed", "unregistered")
+    assert await tokens(database) == {PHONE.token}
+    assert len(await sql(database, "SELECT endpoint FROM subscriptions")) == 1

@@ -12,7 +12,7 @@ import pytest
 from notifier.delivery.feedback import Feedback
 from notifier.domain.delivery import Status
 from notifier.domain.feedback import ProviderEvent
-from notifier.domain.notification import Channel, OnUnknown
+from notifier.domain.notification import Channel, Mode, OnUnknown
 from notifier.domain.outcome import Sent, Unknown
 from notifier.domain.suppression import BOUNCED, COMPLAINED
 from notifier.queues import Publisher
@@ -278,3 +278,16 @@ async def test_a_report_comes_after_its_delivery_has_expired_as_unknown(
     await a_sweeper(database, publisher).sweep()
     await told(database, reports(id, S.DELIVERED))
     assert (await row_of(database, id))["status"] == "delivered"
+
+
+@pytest.mark.parametrize("status", [S.BOUNCED, S.COMPLAINED])
+async def test_what_is_reported_of_a_test_suppresses_nobody(bench: Bench, database: Database, status: Status) -> None:
+    """Or a test could stop live messages to an address of its choice."""
+    (id,) = await born(database, mode=Mode.TEST)
+    bench.sandbox.always(Sent("m-1"))
+    await bench.open().deliver(a_hint(id))
+    await told(database, reports(id, status))
+    assert (await row_of(database, id))["status"] == status, "its own fate is written down"
+    assert await suppressed(database) is None
+    (event,) = [e for e in await sql(database, "SELECT * FROM delivery_events") if e["status_to"] == status]
+    assert "address_suppressed" not in event["detail"], "nor is it said to be"
