@@ -21,6 +21,7 @@ from notifier.domain.ids import uuid7
 from notifier.domain.notification import Channel, Lane, Mode, OnUnknown, Priority
 from notifier.domain.recipient import Device, Recipient, Subscription
 from notifier.domain.suppression import Hashes
+from notifier.domain.tenant import Tenant
 from notifier.intake.check import Rules
 from notifier.store import database as clock
 from notifier.store import deliveries, notifications, recipients, services
@@ -40,6 +41,8 @@ BULK_EMAIL = Lane(Priority.BULK, Channel.EMAIL)
 
 HINT_LIFE = {Priority.URGENT: timedelta(seconds=5), Priority.BULK: timedelta(seconds=30)}
 LEASE = timedelta(seconds=60)
+#: Whose what the builders make is, unless they are told otherwise; the same service's tests; and somebody else.
+LIVE, TEST, OTHER = Tenant(1, Mode.LIVE), Tenant(1, Mode.TEST), Tenant(2, Mode.LIVE)
 HASHES = Hashes(b"0123456789abcdef0123456789abcdef")
 
 

@@ -12,7 +12,8 @@ from fastapi.security import HTTPBearer
 from starlette.requests import Request
 
 from notifier.domain.caller import Caller, Scope, key_hash
-from notifier.domain.errors import ScopeMissing, Unauthenticated
+from notifier.domain.errors import LiveOnly, ScopeMissing, Unauthenticated
+from notifier.domain.notification import Mode
 from notifier.store import services
 from notifier.store.database import ANSWER_SECONDS, Database
 
@@ -71,11 +72,23 @@ def having(*scopes: Scope) -> Callable[..., Awaitable[Caller]]:
     return check
 
 
+def having_live(*scopes: Scope) -> Callable[..., Awaitable[Caller]]:
+    """A dependency: the caller, who has at least one of `scopes` and shows a live key."""
+
+    # As a default: in an annotation, which is read as text, FastAPI could not see what `having` has made.
+    async def check(key_holder: Caller = Depends(having(*scopes))) -> Caller:
+        if key_holder.mode is not Mode.LIVE:
+            raise LiveOnly
+        return key_holder
+
+    return check
+
+
 #: Any valid key.
 Known = Annotated[Caller, Depends(caller)]
 Sends = Annotated[Caller, Depends(having(Scope.SEND_URGENT, Scope.SEND_BULK))]
 Reads = Annotated[Caller, Depends(having(Scope.READ))]
 Plans = Annotated[Caller, Depends(having(Scope.CAMPAIGNS))]
 ReadsCampaigns = Annotated[Caller, Depends(having(Scope.CAMPAIGNS, Scope.READ))]
-Keeps = Annotated[Caller, Depends(having(Scope.RECIPIENTS))]
-ReadsRecipients = Annotated[Caller, Depends(having(Scope.RECIPIENTS, Scope.READ))]
+Keeps = Annotated[Caller, Depends(having_live(Scope.RECIPIENTS))]
+ReadsRecipients = Annotated[Caller, Depends(having_live(Scope.RECIPIENTS, Scope.READ))]

@@ -250,7 +250,8 @@ async def create_campaign(
     ask: CampaignRequest, request: Request, house: TheHouse, caller: Plans, key: IdempotencyKey = None
 ) -> Response:
     """Plan a campaign: it starts by itself when its time has come."""
-    given = await house.campaigns.create(caller, ask.ask(), await idempotency(request, "campaigns", key))
+    used = await idempotency(request, "campaigns", key, caller.mode)
+    given = await house.campaigns.create(caller, ask.ask(), used)
     return answer(given, location=f"/v1/campaigns/{given.body['id']}")
 
 
@@ -264,45 +265,45 @@ async def estimate_campaign(ask: CampaignRequest, house: TheHouse, caller: Plans
 async def list_campaigns(house: TheHouse, caller: ReadsCampaigns, asked: Annotated[Filters, Query()]) -> Response:
     """A service's campaigns, newest first."""
     return answers.json(
-        await read.page(house.database, caller.service_id, limit=asked.limit, before=asked.cursor, status=asked.status)
+        await read.page(house.database, caller.tenant, limit=asked.limit, before=asked.cursor, status=asked.status)
     )
 
 
 @router.get("/{id}", responses=campaign_answers.CAMPAIGN | may(401, 403, 404, 422, 429, 503))
 async def get_campaign(id: UUID, house: TheHouse, caller: ReadsCampaigns) -> Response:
     """How far it is, when it will be done, and what limits it."""
-    return answers.json(await read.find(house.database, caller.service_id, id))
+    return answers.json(await read.find(house.database, caller.tenant, id))
 
 
 @router.patch("/{id}", responses=campaign_answers.CAMPAIGN | may(400) | _CHANGES)
 async def change_campaign(id: UUID, change: CampaignChange, house: TheHouse, caller: Plans) -> Response:
     """Another pace, chunk size, window or failure limit, effective with the next chunk."""
-    return answers.json(await house.campaigns.change(caller.service_id, id, change.changes()))
+    return answers.json(await house.campaigns.change(caller.tenant, id, change.changes()))
 
 
 @router.post("/{id}/pause", responses=campaign_answers.CAMPAIGN | _CHANGES)
 async def pause_campaign(id: UUID, house: TheHouse, caller: Plans) -> Response:
     """Hold it, and whatever of it is queued already."""
-    return answers.json(await house.campaigns.pause(caller.service_id, id))
+    return answers.json(await house.campaigns.pause(caller.tenant, id))
 
 
 @router.post("/{id}/resume", responses=campaign_answers.CAMPAIGN | _CHANGES)
 async def resume_campaign(id: UUID, house: TheHouse, caller: Plans) -> Response:
     """Go on where it was paused."""
-    return answers.json(await house.campaigns.resume(caller.service_id, id))
+    return answers.json(await house.campaigns.resume(caller.tenant, id))
 
 
 @router.post("/{id}/cancel", responses=campaign_answers.CAMPAIGN | _CHANGES)
 async def cancel_campaign(id: UUID, house: TheHouse, caller: Plans) -> Response:
     """End it; what is not yet with a provider is cancelled."""
-    return answers.json(await house.campaigns.cancel(caller.service_id, id))
+    return answers.json(await house.campaigns.cancel(caller.tenant, id))
 
 
 @router.post("/{id}/retry-failed", responses=campaign_answers.RETRIED | _CHANGES)
 async def retry_failed_deliveries(id: UUID, house: TheHouse, caller: Plans) -> Response:
     """Queue what failed once more, with fresh attempts and a fresh life."""
-    done = await house.replayer.replay_campaign(caller.service_id, id)
-    return answers.json({**await read.find(house.database, caller.service_id, id), "retried": done.queued})
+    done = await house.replayer.replay_campaign(caller.tenant, id)
+    return answers.json({**await read.find(house.database, caller.tenant, id), "retried": done.queued})
 
 
 @router.post(
@@ -312,13 +313,13 @@ async def send_campaign_test(
     id: UUID, tested: Tested, request: Request, house: TheHouse, caller: Plans, key: IdempotencyKey = None
 ) -> Response:
     """Send it to a few recipients now, as notifications of their own; the campaign itself does not notice."""
-    plan = (await house.campaigns.find(caller.service_id, id)).plan
+    plan = (await house.campaigns.find(caller.tenant, id)).plan
     sender = replace(caller, scopes=caller.scopes | {Scope.SEND_BULK})
     asks = [
         Ask(plan.template, to, plan.channels, Priority.BULK, plan.data, plan.expires_in, reference=f"test of {id}")
         for to in tested.recipient_ids
     ]
-    whole = await idempotency(request, f"campaigns/{id}/test", key)
+    whole = await idempotency(request, f"campaigns/{id}/test", key, caller.mode)
     given = await house.intake.accept_batch(
         [AskedBy(sender, ask) for ask in asks], service_id=caller.service_id, whole=whole, summary=summary
     )
@@ -337,9 +338,7 @@ async def list_campaign_deliveries(
             raise Invalid("query.cursor must be `next` of the page before.", fields=[problem])
         cursor = int(found[1]), found[2]
     return answers.json(
-        await read.deliveries(
-            house.database, caller.service_id, id, limit=asked.limit, cursor=cursor, status=asked.status
-        )
+        await read.deliveries(house.database, caller.tenant, id, limit=asked.limit, cursor=cursor, status=asked.status)
     )
 
 
@@ -348,4 +347,4 @@ async def get_campaign_recipient(
     id: UUID, recipient_id: RecipientId, house: TheHouse, caller: ReadsCampaigns
 ) -> Response:
     """Why a recipient did or did not get it."""
-    return answers.json(await read.recipient(house.database, caller.service_id, id, recipient_id))
+    return answers.json(await read.recipient(house.database, caller.tenant, id, recipient_id))

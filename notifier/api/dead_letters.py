@@ -70,9 +70,7 @@ async def list_dead_letters(house: TheHouse, caller: Reads, asked: Annotated[Dea
     """A service's failed deliveries, newest first, each with its reason and the provider's last answer."""
     which = DeadLetters(**asked.model_dump(exclude={"limit", "cursor"}))
     before = None if asked.cursor is None else int(asked.cursor)
-    rows = await house.database.read(
-        lambda tx: page(tx, caller.service_id, which, limit=asked.limit + 1, before=before)
-    )
+    rows = await house.database.read(lambda tx: page(tx, caller.tenant, which, limit=asked.limit + 1, before=before))
     shown = rows[: asked.limit]
     return answers.json(
         {"items": [_shown(row) for row in shown], "next": str(shown[-1].id) if len(rows) > asked.limit else None}
@@ -90,7 +88,7 @@ async def replay_dead_letters(ask: ReplayRequest, house: TheHouse, caller: Sends
         **(ask.filter.model_dump() if ask.filter else {}),
     )
     life = None if ask.expires_in is None else timedelta(seconds=ask.expires_in)
-    done = await house.replayer.replay(caller.service_id, which, expires_in=life)
+    done = await house.replayer.replay(caller.tenant, which, expires_in=life)
     return answers.json({"replayed": done.queued, "expired": done.expired, "campaign_over": done.campaign_over})
 
 

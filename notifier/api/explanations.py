@@ -87,14 +87,14 @@ EXPLANATION = shows(200, Explanation, "Why, in words and codes")
 @router.get("", responses=EXPLANATION | may(401, 403, 404, 422, 429, 503))
 async def explain(house: TheHouse, caller: Reads, asked: Annotated[Asked, Query()]) -> Response:
     """Was the recipient in the audience, which rule dropped the delivery, where did it wait, what said the provider?"""
-    who, service_id = asked.recipient_id, caller.service_id
+    who = asked.recipient_id
     since = asked.since or await _usually(house)
     considered = await campaigns.consider(
-        house.database, service_id, who, campaign_id=asked.campaign_id, template=asked.template, since=since
+        house.database, caller.tenant, who, campaign_id=asked.campaign_id, template=asked.template, since=since
     )
     told = await delivery.explain(
         house.database,
-        service_id,
+        caller.tenant,
         who,
         template=asked.template,
         since=since,

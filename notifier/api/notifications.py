@@ -24,7 +24,7 @@ from notifier.domain.ask import Request as AskedBy
 from notifier.domain.caller import Caller
 from notifier.domain.delivery import Status
 from notifier.domain.errors import NotifierError
-from notifier.domain.idempotency import fingerprint, parse_key
+from notifier.domain.idempotency import fingerprint, parse_key, route_of
 from notifier.domain.notification import Channel, OnUnknown, Priority
 from notifier.domain.origin import Origin
 from notifier.domain.recipient import Recipient
@@ -126,7 +126,7 @@ async def create_notification(
 ) -> Response:
     """Accept one notification for delivery: its rows are committed when this answers."""
     asked = _ask(ask, house)
-    used = await idempotency(request, "notifications", key)
+    used = await idempotency(request, "notifications", key, caller.mode)
     given = await house.intake.accept(AskedBy(caller, asked, used, origin_of(request)))
     logs.bind(notification_id=given.body["id"])
     return answer(given, location=f"/v1/notifications/{given.body['id']}")
@@ -137,7 +137,7 @@ async def create_notifications(
     batch: Batch, request: Request, house: TheHouse, caller: Sends, key: IdempotencyKey = None
 ) -> Response:
     """Accept up to 1000 notifications in one transaction; the answer has one result each, in order."""
-    whole = await idempotency(request, "notifications/batch", key)
+    whole = await idempotency(request, "notifications/batch", key, caller.mode)
     origin = origin_of(request)
     asked = [_item(item, index, house, caller, origin) for index, item in enumerate(batch.notifications)]
     given = await house.intake.accept_batch(asked, service_id=caller.service_id, whole=whole, summary=summary)
@@ -147,7 +147,7 @@ async def create_notifications(
 @router.get("/{id}", responses=answers.NOTIFICATION | may(401, 403, 404, 422, 429, 503))
 async def get_notification(id: UUID, house: TheHouse, caller: Reads) -> Response:
     """A notification with its deliveries as they stand now."""
-    return answers.json(await read.find(house.database, caller.service_id, id))
+    return answers.json(await read.find(house.database, caller.tenant, id))
 
 
 @router.get("", responses=answers.NOTIFICATIONS | may(401, 403, 422, 429, 503))
@@ -155,7 +155,7 @@ async def list_notifications(house: TheHouse, caller: Reads, asked: Annotated[Fi
     """A service's notifications, newest first."""
     filters = asked.model_dump(exclude={"limit", "cursor"})
     return answers.json(
-        await read.page(house.database, caller.service_id, limit=asked.limit, before=asked.cursor, **filters)
+        await read.page(house.database, caller.tenant, limit=asked.limit, before=asked.cursor, **filters)
     )
 
 
@@ -163,13 +163,13 @@ async def list_notifications(house: TheHouse, caller: Reads, asked: Annotated[Fi
 async def cancel_notification(id: UUID, house: TheHouse, caller: Sends) -> Response:
     """Stop whatever of it is not yet with a provider."""
     category = house.catalogue.category
-    return answers.json(await read.cancel(house.database, caller.service_id, id, category=category, by=caller.key_id))
+    return answers.json(await read.cancel(house.database, caller.tenant, id, category=category, by=caller.key_id))
 
 
 @router.get("/{id}/timeline", responses=answers.TIMELINE | may(401, 403, 404, 422, 429, 503))
 async def get_notification_timeline(id: UUID, house: TheHouse, caller: Reads) -> Response:
     """Every decision about it with its time: accepted, hinted, claimed, provider called, and what came of it."""
-    return answers.json(await read.timeline(house.database, caller.service_id, id))
+    return answers.json(await read.timeline(house.database, caller.tenant, id))
 
 
 def _ask(body: NotificationRequest, house: House, *loc: str | int) -> Ask:
@@ -203,7 +203,7 @@ def _item(
         item = _ITEM.validate_python(raw)
         key = parse_key(item.idempotency_key)
         body = {name: value for name, value in raw.items() if name != "idempotency_key"}
-        used = Idempotency("notifications", key, fingerprint(body)) if key else None
+        used = Idempotency(route_of("notifications", caller.mode), key, fingerprint(body)) if key else None
         return AskedBy(caller, _ask(item, house, *loc), used, origin)
     except ValidationError as error:
         return problems.invalid(error, loc)

@@ -30,6 +30,7 @@ STATUS: Mapping[type[NotifierError], int] = {
     errors.BadJson: 400,
     errors.Unauthenticated: 401,
     errors.ScopeMissing: 403,
+    errors.LiveOnly: 403,
     errors.EventForged: 403,
     errors.NotFound: 404,
     errors.BodyTooSlow: 408,
@@ -68,8 +69,8 @@ class Problem(BaseModel):
 _WHAT = {
     400: "The request cannot be read",
     401: "No valid API key",
-    403: "The key lacks a scope",
-    404: "Not there, or another service's",
+    403: "The key lacks a scope, or is a test key where only live keys may",
+    404: "Not there, or of another service or mode",
     408: "The body took too long to arrive",
     409: "Too late, or in the wrong state",
     413: "The body is too large",

@@ -10,7 +10,8 @@ from starlette.responses import Response
 
 from notifier.api import answers
 from notifier.domain.ask import Answer, Idempotency
-from notifier.domain.idempotency import fingerprint, parse_key
+from notifier.domain.idempotency import fingerprint, parse_key, route_of
+from notifier.domain.notification import Mode
 
 IdempotencyKey = Annotated[
     str | None,
@@ -20,10 +21,12 @@ IdempotencyKey = Annotated[
 ]
 
 
-async def idempotency(request: Request, route: str, header: str | None) -> Idempotency | None:
+async def idempotency(request: Request, route: str, header: str | None, mode: Mode) -> Idempotency | None:
     """The key of a request with what stands for its body; IdempotencyKeyInvalid if it is none."""
     key = parse_key(header)
-    return Idempotency(route, key, fingerprint(orjson.loads(await request.body()))) if key else None
+    if key is None:
+        return None
+    return Idempotency(route_of(route, mode), key, fingerprint(orjson.loads(await request.body())))
 
 
 def answer(given: Answer, *, location: str | None = None) -> Response:

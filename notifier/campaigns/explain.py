@@ -9,6 +9,7 @@ from uuid import UUID
 from notifier.campaigns import absence, read
 from notifier.domain.finding import Finding
 from notifier.domain.ids import first_uuid7
+from notifier.domain.tenant import Tenant
 from notifier.store import campaigns, explanations
 from notifier.store.database import Database
 
@@ -26,7 +27,7 @@ class Considered:
 
 async def consider(
     database: Database,
-    service_id: int,
+    tenant: Tenant,
     recipient_id: int,
     *,
     campaign_id: UUID | None,
@@ -36,17 +37,17 @@ async def consider(
     """One campaign, or the latest ones since then: of a template, or any.
 
     Those of any template are left without a word if they made nothing for the recipient; NotFound for one
-    that is not there, or another service's.
+    that is not there, or another tenant's.
     """
     async with database.transaction() as tx:
         if campaign_id is not None:
-            one = await campaigns.find(tx, service_id, campaign_id)
+            one = await campaigns.find(tx, tenant, campaign_id)
             if one is None:
                 raise read.not_found(campaign_id)
             asked = [one]
         else:
             first = first_uuid7(since)
-            asked = await campaigns.latest(tx, service_id, first=first, template=template, limit=LATEST)
+            asked = await campaigns.latest(tx, tenant, first=first, template=template, limit=LATEST)
         reached = await explanations.reached(tx, recipient_id, [campaign.id for campaign in asked])
         found: list[Finding] = []
         if campaign_id is not None or template is not None:

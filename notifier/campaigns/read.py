@@ -12,6 +12,7 @@ from notifier.domain.campaign import CampaignStatus as Status
 from notifier.domain.chunk import Value, value_to_json
 from notifier.domain.errors import NotFound
 from notifier.domain.finding import answer
+from notifier.domain.tenant import Tenant
 from notifier.domain.timeline import event_of, history, in_order
 from notifier.store import campaigns, chunks, database, timelines
 from notifier.store.database import Connection, Database
@@ -21,10 +22,10 @@ from notifier.store.timelines import CampaignDeliveryRow
 RATE_SECONDS = 60.0
 
 
-async def find(database_: Database, service_id: int, id: UUID) -> dict[str, Any]:
-    """The campaign as it stands now; NotFound if there is none, or it is another service's."""
+async def find(database_: Database, tenant: Tenant, id: UUID) -> dict[str, Any]:
+    """The campaign as it stands now; NotFound if there is none, or it is another tenant's."""
     async with database_.transaction() as tx:
-        campaign = await campaigns.find(tx, service_id, id)
+        campaign = await campaigns.find(tx, tenant, id)
         if campaign is None:
             raise not_found(id)
         tally = await chunks.tally(tx, id)
@@ -34,12 +35,12 @@ async def find(database_: Database, service_id: int, id: UUID) -> dict[str, Any]
 
 
 async def page(
-    database_: Database, service_id: int, *, limit: int, before: UUID | None, status: Status | None
+    database_: Database, tenant: Tenant, *, limit: int, before: UUID | None, status: Status | None
 ) -> dict[str, Any]:
     """A page of campaigns, newest first, and the cursor of the next page. From a replica, if there is one."""
 
     async def look(tx: Connection) -> dict[str, Any]:
-        rows = await campaigns.page(tx, service_id, limit=limit + 1, before=before, status=status)
+        rows = await campaigns.page(tx, tenant, limit=limit + 1, before=before, status=status)
         found = await chunks.tallies(tx, [row.id for row in rows[:limit]])
         now = await database.now(tx)
         return {
@@ -51,7 +52,7 @@ async def page(
 
 
 async def deliveries(
-    database_: Database, service_id: int, id: UUID, *, limit: int, cursor: tuple[int, str] | None, status: str | None
+    database_: Database, tenant: Tenant, id: UUID, *, limit: int, cursor: tuple[int, str] | None, status: str | None
 ) -> dict[str, Any]:
     """A page of a campaign's deliveries in order of recipient, and the cursor of the next page. From a replica, if any.
 
@@ -62,7 +63,7 @@ async def deliveries(
         return await timelines.of_campaign(tx, id, limit=limit + 1, after=cursor or (-1, ""), status=status)
 
     async with database_.transaction() as tx:
-        if await campaigns.find(tx, service_id, id) is None:
+        if await campaigns.find(tx, tenant, id) is None:
             raise not_found(id)
     rows = await database_.read(look)
     last = rows[limit - 1] if len(rows) > limit else None
@@ -72,10 +73,10 @@ async def deliveries(
     }
 
 
-async def recipient(database_: Database, service_id: int, id: UUID, recipient_id: int) -> dict[str, Any]:
+async def recipient(database_: Database, tenant: Tenant, id: UUID, recipient_id: int) -> dict[str, Any]:
     """Why a recipient did or did not get it: their deliveries with every decision, or why there are none."""
     async with database_.transaction() as tx:
-        campaign = await campaigns.find(tx, service_id, id)
+        campaign = await campaigns.find(tx, tenant, id)
         if campaign is None:
             raise not_found(id)
         rows = await timelines.of_campaign_recipient(tx, id, recipient_id)
@@ -216,7 +217,7 @@ def _delivery(row: CampaignDeliveryRow) -> dict[str, Any]:
 
 def not_found(id: UUID) -> NotFound:
     """The error for a campaign that is not there, or another service's."""
-    return NotFound(f"There is no campaign {id}, or it belongs to another service.")
+    return NotFound(f"There is no campaign {id}, or it belongs to another service or mode.")
 
 
 def _text(moment: datetime | None) -> str | None:

@@ -22,6 +22,7 @@ from notifier.domain.caller import Caller
 from notifier.domain.campaign import FOLLOWS, OVER, Campaign, Plan
 from notifier.domain.campaign import CampaignStatus as Status
 from notifier.domain.errors import WrongState
+from notifier.domain.tenant import Tenant
 from notifier.observe import metrics
 from notifier.store import campaigns, database, notifications, waits
 from notifier.store.database import Connection, Database
@@ -115,21 +116,21 @@ class Campaigns:
             updated_at=now,
         )
 
-    async def pause(self, service_id: int, id: UUID) -> dict[str, Any]:
+    async def pause(self, tenant: Tenant, id: UUID) -> dict[str, Any]:
         """Hold the campaign, and whatever of it is not yet with a provider. Pausing a paused one changes nothing."""
         async with self._database.transaction() as tx:
-            campaign = await _lock(tx, service_id, id)
+            campaign = await _lock(tx, tenant, id)
             if campaign.status is not Status.PAUSED:
                 _may(campaign, Status.PAUSED, "paused")
                 await campaigns.save(
                     tx, id, status=Status.PAUSED, status_reason="paused_by_caller", due_at=None, limited_by=None
                 )
-        return await read.find(self._database, service_id, id)
+        return await read.find(self._database, tenant, id)
 
-    async def resume(self, service_id: int, id: UUID) -> dict[str, Any]:
+    async def resume(self, tenant: Tenant, id: UUID) -> dict[str, Any]:
         """Go on where it was paused. Resuming one that goes on already changes nothing."""
         async with self._database.transaction() as tx:
-            campaign = await _lock(tx, service_id, id)
+            campaign = await _lock(tx, tenant, id)
             if campaign.status not in (Status.RUNNING, Status.SCHEDULED):
                 now = await database.now(tx)
                 back = Status.RUNNING if campaign.started_at else Status.SCHEDULED
@@ -147,12 +148,12 @@ class Campaigns:
                     source_failures=0,
                 )
                 await waits.release(tx, Lanes.of(campaign))
-        return await read.find(self._database, service_id, id)
+        return await read.find(self._database, tenant, id)
 
-    async def cancel(self, service_id: int, id: UUID) -> dict[str, Any]:
+    async def cancel(self, tenant: Tenant, id: UUID) -> dict[str, Any]:
         """End it: what is not yet with a provider is cancelled. Cancelling a cancelled one changes nothing."""
         async with self._database.transaction() as tx:
-            campaign = await _lock(tx, service_id, id)
+            campaign = await _lock(tx, tenant, id)
             if campaign.status is not Status.CANCELLED:
                 _may(campaign, Status.CANCELLED, "cancelled")
                 await campaigns.save(
@@ -173,16 +174,16 @@ class Campaigns:
                 metrics.outcome(str(end.lane), None, self._category(end.template), end.status, end.reason, end.count)
             if sum(end.count for end in cancelled) < BATCH:
                 break
-        return await read.find(self._database, service_id, id)
+        return await read.find(self._database, tenant, id)
 
-    async def change(self, service_id: int, id: UUID, changes: Mapping[str, Any]) -> dict[str, Any]:
+    async def change(self, tenant: Tenant, id: UUID, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Another pace, chunk size, window or failure limit: effective with the next chunk.
 
         `changes` has the fields of Plan that are to be different: `pace`, `chunk_size`, `window`,
         `failure_limit`.
         """
         async with self._database.transaction() as tx:
-            campaign = await _lock(tx, service_id, id)
+            campaign = await _lock(tx, tenant, id)
             if campaign.status in OVER:
                 raise WrongState(f"The campaign is {campaign.status}; nothing of it can be changed any more.")
             now = await database.now(tx)
@@ -192,19 +193,19 @@ class Campaigns:
             if campaign.status is Status.RUNNING:
                 kept |= {"due_at": now, "slot": now}
             await campaigns.save(tx, id, **kept)
-        return await read.find(self._database, service_id, id)
+        return await read.find(self._database, tenant, id)
 
-    async def find(self, service_id: int, id: UUID) -> Campaign:
+    async def find(self, tenant: Tenant, id: UUID) -> Campaign:
         """The campaign itself, for whoever sends a test of it."""
         async with self._database.transaction() as tx:
-            campaign = await campaigns.find(tx, service_id, id)
+            campaign = await campaigns.find(tx, tenant, id)
         if campaign is None:
             raise read.not_found(id)
         return campaign
 
 
-async def _lock(tx: Connection, service_id: int, id: UUID) -> Campaign:
-    campaign = await campaigns.lock(tx, service_id, id)
+async def _lock(tx: Connection, tenant: Tenant, id: UUID) -> Campaign:
+    campaign = await campaigns.lock(tx, tenant, id)
     if campaign is None:
         raise read.not_found(id)
     return campaign

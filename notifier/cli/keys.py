@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="API keys of calling services.", no_args_is_help=True)
 
-#: What a key may do when nothing is said.
-USUAL = (Scope.SEND_URGENT, Scope.SEND_BULK, Scope.RECIPIENTS, Scope.READ)
+#: What a key may do when nothing is said. Test keys have no directory.
+USUAL = {
+    Mode.LIVE: (Scope.SEND_URGENT, Scope.SEND_BULK, Scope.RECIPIENTS, Scope.READ),
+    Mode.TEST: (Scope.SEND_URGENT, Scope.SEND_BULK, Scope.READ),
+}
 
 LONGEST_NAME = 100
 
@@ -32,17 +35,20 @@ def create(
     name: Annotated[str, typer.Argument(help="The calling service; it is created if it is new.")],
     scope: Annotated[list[Scope] | None, typer.Option(help="May be given several times.", show_default=False)] = None,
     test: Annotated[
-        bool, typer.Option("--test", help="A test key: what it sends only ever reaches the sandbox.")
+        bool,
+        typer.Option(
+            "--test", help="A test key: what it sends only ever reaches the sandbox, and it sees nothing live."
+        ),
     ] = False,
     json: Json = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Create a key and show it, once. Without --scope it may send, keep recipients and read."""
+    """Create a key and show it, once. Without --scope it may send, read and, if it is a live key, keep recipients."""
     use(data_dir)
     if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
         raise typer.BadParameter(f"NAME must have 1 to {LONGEST_NAME} characters, none of them a control character")
     mode = Mode.TEST if test else Mode.LIVE
-    scopes = sorted(set(scope or USUAL))
+    scopes = sorted(set(scope or USUAL[mode]))
     from notifier.store import services
 
     key = new_key(mode)

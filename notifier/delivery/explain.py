@@ -12,6 +12,7 @@ from notifier.delivery import outcomes
 from notifier.domain.finding import Code, Finding, clock
 from notifier.domain.ids import first_uuid7
 from notifier.domain.notification import Channel, Lane, Priority
+from notifier.domain.tenant import Tenant
 from notifier.domain.timeline import history, in_order
 from notifier.store import database, explanations, timelines
 from notifier.store.database import Database
@@ -32,7 +33,7 @@ class Told:
 
 async def explain(
     database_: Database,
-    service_id: int,
+    tenant: Tenant,
     recipient_id: int,
     *,
     template: str | None,
@@ -43,17 +44,17 @@ async def explain(
     """What became of everything that these campaigns, and single notifications since then, had for a recipient."""
     async with database_.transaction() as tx:
         now = await database.now(tx)
-        rows = await explanations.of_campaigns(tx, service_id, recipient_id, campaign_ids) if campaign_ids else []
+        rows = await explanations.of_campaigns(tx, tenant, recipient_id, campaign_ids) if campaign_ids else []
         single: list[Explained] = []
         if with_notifications:
             single = await explanations.of_notifications(
-                tx, service_id, recipient_id, first=first_uuid7(since), template=template, limit=LATEST + 1
+                tx, tenant, recipient_id, first=first_uuid7(since), template=template, limit=LATEST + 1
             )
         ids = list(dict.fromkeys(row.notification_id for row in single if row.notification_id is not None))
         shown = set(ids[:LATEST])
         rows += [row for row in single if row.notification_id in shown]
         events = await timelines.events(tx, [row.id for row in rows])
-        keys = await explanations.keys(tx, service_id, list(shown)) if shown else {}
+        keys = await explanations.keys(tx, tenant, list(shown)) if shown else {}
         lanes = {_lane(row) for row in rows if row.status == "queued"}
         backlog = {lane: await explanations.waiting(tx, lane, limit=COUNTED) for lane in lanes}
     findings: list[Finding] = []

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from notifier.domain.notification import Mode
+from notifier.domain.tenant import Tenant
 
 
 class Scope(StrEnum):
@@ -22,13 +23,18 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A service that showed a valid key: all it may see is its own."""
+    """A service that showed a valid key: all it may see is its tenant's."""
 
     service_id: int
     service: str
     key_id: str
     scopes: frozenset[Scope]
     mode: Mode
+
+    @property
+    def tenant(self) -> Tenant:
+        """Whose rows this key may see and change."""
+        return Tenant(self.service_id, self.mode)
 
     def may(self, scope: Scope) -> bool:
         """Whether the key carries `scope`; `admin` carries them all."""

@@ -172,6 +172,13 @@ class Unauthenticated(NotifierError):
     title = "No valid API key"
 
 
+class LiveOnly(NotifierError):
+    """Test keys have no directory and no suppression list of their own. Use a live key of the service."""
+
+    code = "live_only"
+    title = "Only for live keys"
+
+
 class ScopeMissing(NotifierError):
     """This API key lacks a scope. Create one with it: `notifier keys create NAME --scope …`."""
 
@@ -190,7 +197,7 @@ class EventForged(NotifierError):
 
 
 class NotFound(NotifierError):
-    """There is no such thing, or it belongs to another service."""
+    """There is no such thing, or it belongs to another service or mode."""
 
     code = "not_found"
     title = "Not found"

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from notifier.domain.errors import IdempotencyKeyInvalid, IdempotencyKeyReused
+from notifier.domain.notification import Mode
 
 MAX_LENGTH = 255
 
@@ -22,6 +23,11 @@ def parse_key(header: str | None) -> str | None:
     if not 1 <= len(text) <= MAX_LENGTH or not all(" " <= char <= "~" for char in text):
         raise IdempotencyKeyInvalid
     return text
+
+
+def route_of(route: str, mode: Mode) -> str:
+    """Under which route a key is kept: those of test keys apart, so that no test answers for a live request."""
+    return route if mode is Mode.LIVE else f"{mode}:{route}"
 
 
 def fingerprint(body: Any) -> bytes:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from notifier.domain.delivery import UNFINISHED, Status
 from notifier.domain.errors import NotFound, TooLate
+from notifier.domain.tenant import Tenant
 from notifier.domain.timeline import event_of, history, in_order
 from notifier.observe import metrics
 from notifier.store import notifications, timelines, waits
@@ -36,20 +37,20 @@ def overall(statuses: Sequence[Status]) -> str:
     return next((status for status in _BEST_FIRST if status in statuses), "accepted")
 
 
-async def find(database: Database, service_id: int, id: UUID) -> dict[str, Any]:
-    """The notification as it stands now; NotFound if there is none, or it is another service's."""
+async def find(database: Database, tenant: Tenant, id: UUID) -> dict[str, Any]:
+    """The notification as it stands now; NotFound if there is none, or it is another tenant's."""
     async with database.transaction() as tx:
-        row = await notifications.find(tx, service_id, id)
+        row = await notifications.find(tx, tenant, id)
         if row is None:
-            raise NotFound(f"There is no notification {id}, or it belongs to another service.")
+            raise NotFound(f"There is no notification {id}, or it belongs to another service or mode.")
         return _body(row, (await timelines.of_notifications(tx, [id]))[id])
 
 
-async def page(database: Database, service_id: int, *, limit: int, **filters: Any) -> dict[str, Any]:
+async def page(database: Database, tenant: Tenant, *, limit: int, **filters: Any) -> dict[str, Any]:
     """A page of notifications, newest first, and the cursor of the next page. From a replica, if there is one."""
 
     async def look(tx: Connection) -> dict[str, Any]:
-        rows = await notifications.page(tx, service_id, limit=limit + 1, **filters)
+        rows = await notifications.page(tx, tenant, limit=limit + 1, **filters)
         shown = rows[:limit]
         found = await timelines.of_notifications(tx, [row.id for row in shown])
         return {
@@ -61,28 +62,28 @@ async def page(database: Database, service_id: int, *, limit: int, **filters: An
 
 
 async def cancel(
-    database: Database, service_id: int, id: UUID, *, category: Callable[[str], str], by: str | None = None
+    database: Database, tenant: Tenant, id: UUID, *, category: Callable[[str], str], by: str | None = None
 ) -> dict[str, Any]:
     """Cancel what is not yet with a provider; TooLate when nothing was left to cancel. `by` is the caller's key id."""
     async with database.transaction() as tx:
-        if await notifications.find(tx, service_id, id) is None:
-            raise NotFound(f"There is no notification {id}, or it belongs to another service.")
-        cancelled = await waits.cancel(tx, service_id, id, by=by)
+        if await notifications.find(tx, tenant, id) is None:
+            raise NotFound(f"There is no notification {id}, or it belongs to another service or mode.")
+        cancelled = await waits.cancel(tx, tenant, id, by=by)
         rows = (await timelines.of_notifications(tx, [id]))[id]
     for end in cancelled:
         metrics.outcome(str(end.lane), None, category(end.template), end.status, end.reason, end.count)
     if not cancelled and not any(row.status == Status.CANCELLED for row in rows):
         states = ", ".join(sorted({row.status for row in rows}))
         raise TooLate(f"Nothing was left to cancel: its deliveries are {states}.")
-    return await find(database, service_id, id)
+    return await find(database, tenant, id)
 
 
-async def timeline(database: Database, service_id: int, id: UUID) -> dict[str, Any]:
+async def timeline(database: Database, tenant: Tenant, id: UUID) -> dict[str, Any]:
     """Every decision about a notification with its time, oldest first."""
     async with database.transaction() as tx:
-        row = await notifications.find(tx, service_id, id)
+        row = await notifications.find(tx, tenant, id)
         if row is None:
-            raise NotFound(f"There is no notification {id}, or it belongs to another service.")
+            raise NotFound(f"There is no notification {id}, or it belongs to another service or mode.")
         rows = (await timelines.of_notifications(tx, [id]))[id]
         events = await timelines.events(tx, [delivery.id for delivery in rows])
     accepted = {"template": row.template, "version": row.template_version, "expires_at": row.expires_at.isoformat()}

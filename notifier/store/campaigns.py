@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, select, text, update
+from sqlalchemy import Row, Select, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from notifier.domain.campaign import Campaign, CampaignStatus, LimitedBy, Plan
 from notifier.domain.chunk import Axis, Value, axis_of, value_from_json, value_to_json
 from notifier.domain.notification import Mode
+from notifier.domain.tenant import Tenant
 from notifier.store.database import Connection
 from notifier.store.tables import campaigns
 
@@ -49,28 +50,27 @@ async def add(db: Connection, campaign: Campaign, *, run_at: datetime | None = N
     return written.first() is not None
 
 
-async def find(db: Connection, service_id: int, id: UUID) -> Campaign | None:
-    """The campaign, if it is this service's."""
-    where = (campaigns.c.service_id == service_id, campaigns.c.id == id)
-    row = (await db.execute(select(campaigns).where(*where))).one_or_none()
+async def find(db: Connection, tenant: Tenant, id: UUID) -> Campaign | None:
+    """The campaign, if it is this tenant's."""
+    row = (await db.execute(_of(tenant).where(campaigns.c.id == id))).one_or_none()
     return _campaign(row) if row else None
 
 
 async def page(
-    db: Connection, service_id: int, *, limit: int, before: UUID | None = None, status: CampaignStatus | None = None
+    db: Connection, tenant: Tenant, *, limit: int, before: UUID | None = None, status: CampaignStatus | None = None
 ) -> list[Campaign]:
-    """One page of a service's campaigns, newest first."""
-    asked = select(campaigns).where(campaigns.c.service_id == service_id, campaigns.c.id < (before or _LAST))
+    """One page of a tenant's campaigns, newest first."""
+    asked = _of(tenant).where(campaigns.c.id < (before or _LAST))
     if status is not None:
         asked = asked.where(campaigns.c.status == status)
     return [_campaign(row) for row in await db.execute(asked.order_by(campaigns.c.id.desc()).limit(limit))]
 
 
 async def latest(
-    db: Connection, service_id: int, *, first: UUID, template: str | None = None, limit: int
+    db: Connection, tenant: Tenant, *, first: UUID, template: str | None = None, limit: int
 ) -> list[Campaign]:
-    """A service's latest campaigns that are no mere timetable of others, newest first, from the id `first` on."""
-    asked = select(campaigns).where(campaigns.c.service_id == service_id, campaigns.c.id >= first)
+    """A tenant's latest campaigns that are no mere timetable of others, newest first, from the id `first` on."""
+    asked = _of(tenant).where(campaigns.c.id >= first)
     asked = asked.where(campaigns.c.plan["repeat"].astext.is_(None))
     if template is not None:
         asked = asked.where(campaigns.c.template == template)
@@ -101,9 +101,9 @@ async def take(db: Connection, id: UUID) -> Campaign | None:
     return _campaign(row) if row else None
 
 
-async def lock(db: Connection, service_id: int, id: UUID) -> Campaign | None:
-    """Lock a service's campaign for a change, as soon as whoever walks it has ended its chunk."""
-    asked = select(campaigns).where(campaigns.c.service_id == service_id, campaigns.c.id == id)
+async def lock(db: Connection, tenant: Tenant, id: UUID) -> Campaign | None:
+    """Lock a tenant's campaign for a change, as soon as whoever walks it has ended its chunk."""
+    asked = _of(tenant).where(campaigns.c.id == id)
     row = (await db.execute(asked.with_for_update())).one_or_none()
     return _campaign(row) if row else None
 
@@ -130,6 +130,10 @@ async def save(db: Connection, id: UUID, **changes: Any) -> None:
         if changes.get(name) is not None:
             changes[name] = _kept(changes[name])
     await db.execute(update(campaigns).where(campaigns.c.id == id).values(updated_at=func.now(), **changes))
+
+
+def _of(tenant: Tenant) -> Select[Any]:
+    return select(campaigns).where(campaigns.c.service_id == tenant.service_id, campaigns.c.mode == tenant.mode)
 
 
 def _kept(value: Value) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from notifier.domain.notification import Channel, Priority
+from notifier.domain.tenant import Tenant
 from notifier.store.chunk_counters import COUNT
 from notifier.store.database import Connection
 
@@ -70,7 +71,7 @@ class DeadLetter:
 
 
 _FITS = """
-      d.service_id = :service_id AND d.status = 'failed'
+      d.service_id = :service_id AND d.mode = :mode AND d.status = 'failed'
       AND (CAST(:ids AS bigint[]) IS NULL OR d.id = ANY(:ids))
       AND (CAST(:campaign_id AS uuid) IS NULL OR d.campaign_id = :campaign_id)
       AND (CAST(:notification_id AS uuid) IS NULL OR d.notification_id = :notification_id)
@@ -110,7 +111,7 @@ FIND = text(f"""
 QUEUE = text(f"""
     WITH dead AS (
         SELECT id FROM deliveries
-         WHERE id = ANY(CAST(:ids AS bigint[])) AND service_id = :service_id AND status = 'failed'
+         WHERE id = ANY(CAST(:ids AS bigint[])) AND service_id = :service_id AND mode = :mode AND status = 'failed'
            AND (CAST(:expires_in AS double precision) IS NOT NULL OR expires_at > now())
          ORDER BY id FOR UPDATE),
     done AS (
@@ -128,28 +129,27 @@ QUEUE = text(f"""
 
 
 async def page(
-    db: Connection, service_id: int, which: DeadLetters, *, limit: int, before: int | None = None
+    db: Connection, tenant: Tenant, which: DeadLetters, *, limit: int, before: int | None = None
 ) -> list[DeadLetter]:
-    """A page of a service's dead letters, newest first; `before` ends the page before."""
-    asked = which.parameters | {"service_id": service_id, "limit": limit, "before": before}
+    """A page of a tenant's dead letters, newest first; `before` ends the page before."""
+    asked = which.parameters | tenant.parameters | {"limit": limit, "before": before}
     return [DeadLetter(*row) for row in await db.execute(PAGE, asked)]
 
 
 async def find(
-    db: Connection, service_id: int, which: DeadLetters, *, limit: int, after: int = 0
+    db: Connection, tenant: Tenant, which: DeadLetters, *, limit: int, after: int = 0
 ) -> list[tuple[int, UUID | None]]:
     """Ids of dead letters after `after`, in order, each with its campaign if it is of one."""
-    asked = which.parameters | {"service_id": service_id, "limit": limit, "after": after}
+    asked = which.parameters | tenant.parameters | {"limit": limit, "after": after}
     return [(row.id, row.campaign_id) for row in await db.execute(FIND, asked)]
 
 
 async def queue(
-    db: Connection, service_id: int, ids: Sequence[int], *, attempts: int, expires_in: timedelta | None
+    db: Connection, tenant: Tenant, ids: Sequence[int], *, attempts: int, expires_in: timedelta | None
 ) -> int:
     """Queue those of `ids` that are still dead; returns how many. Without `expires_in` their old life holds."""
-    asked = {
+    asked = tenant.parameters | {
         "ids": list(ids),
-        "service_id": service_id,
         "attempts": attempts,
         "expires_in": None if expires_in is None else expires_in.total_seconds(),
     }

@@ -9,7 +9,9 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from notifier.domain.idempotency import route_of
 from notifier.domain.notification import Lane
+from notifier.domain.tenant import Tenant
 from notifier.store.database import Connection
 from notifier.store.deliveries import GOES_OUT
 
@@ -66,7 +68,7 @@ _OF_DELIVERY = """
 OF_NOTIFICATIONS = text(f"""
     WITH asked AS (
         SELECT id, template, send_at, reference FROM notifications
-         WHERE service_id = :service_id AND recipient_id = :recipient_id AND id >= :first
+         WHERE service_id = :service_id AND mode = :mode AND recipient_id = :recipient_id AND id >= :first
            AND (CAST(:template AS text) IS NULL OR template = :template)
          ORDER BY id DESC LIMIT :limit)
     SELECT d.id, d.notification_id, d.campaign_id, d.chunk, n.template, {_OF_DELIVERY}, n.send_at, n.reference,
@@ -84,7 +86,7 @@ OF_CAMPAIGNS = text(f"""
       FROM unnest(CAST(:ids AS uuid[])) AS asked(id)
       JOIN campaigns c ON c.id = asked.id
       JOIN deliveries d ON d.campaign_id = asked.id AND d.recipient_id = :recipient_id
-     WHERE c.service_id = :service_id
+     WHERE c.service_id = :service_id AND c.mode = :mode
      ORDER BY d.id DESC
 """)  # noqa: S608  # the words are our own
 
@@ -100,8 +102,8 @@ KEYS = text("""
     SELECT n.id AS notification_id, i.key, i.created_at
       FROM notifications n
       JOIN idempotency i ON i.service_id = n.service_id AND i.created_at = n.created_at
-     WHERE n.service_id = :service_id AND n.id = ANY(CAST(:ids AS uuid[]))
-       AND i.route = 'notifications' AND i.response ->> 'id' = CAST(n.id AS text)
+     WHERE n.service_id = :service_id AND n.mode = :mode AND n.id = ANY(CAST(:ids AS uuid[]))
+       AND i.route = :route AND i.response ->> 'id' = CAST(n.id AS text)
 """)
 
 # How many wait in a lane, counted no further than it is worth.
@@ -114,17 +116,17 @@ WAITING = text("""
 
 
 async def of_notifications(
-    db: Connection, service_id: int, recipient_id: int, *, first: UUID, template: str | None, limit: int
+    db: Connection, tenant: Tenant, recipient_id: int, *, first: UUID, template: str | None, limit: int
 ) -> list[Explained]:
     """Deliveries of the latest `limit` notifications to a recipient, from the id `first` on."""
-    asked = {"first": first, "template": template, "limit": limit}
-    rows = await db.execute(OF_NOTIFICATIONS, asked | {"service_id": service_id, "recipient_id": recipient_id})
+    asked = {"recipient_id": recipient_id, "first": first, "template": template, "limit": limit}
+    rows = await db.execute(OF_NOTIFICATIONS, asked | tenant.parameters)
     return [Explained(*row) for row in rows]
 
 
-async def of_campaigns(db: Connection, service_id: int, recipient_id: int, ids: Sequence[UUID]) -> list[Explained]:
-    """What these campaigns of a service made for a recipient."""
-    asked = {"service_id": service_id, "recipient_id": recipient_id, "ids": list(ids)}
+async def of_campaigns(db: Connection, tenant: Tenant, recipient_id: int, ids: Sequence[UUID]) -> list[Explained]:
+    """What these campaigns of a tenant made for a recipient."""
+    asked = tenant.parameters | {"recipient_id": recipient_id, "ids": list(ids)}
     return [Explained(*row) for row in await db.execute(OF_CAMPAIGNS, asked)]
 
 
@@ -134,9 +136,10 @@ async def reached(db: Connection, recipient_id: int, ids: Sequence[UUID]) -> set
     return {row.campaign_id for row in rows}
 
 
-async def keys(db: Connection, service_id: int, notification_ids: Sequence[UUID]) -> dict[UUID, UsedKey]:
+async def keys(db: Connection, tenant: Tenant, notification_ids: Sequence[UUID]) -> dict[UUID, UsedKey]:
     """The idempotency keys of those notifications that were asked for under one."""
-    rows = await db.execute(KEYS, {"service_id": service_id, "ids": list(notification_ids)})
+    asked = {"ids": list(notification_ids), "route": route_of("notifications", tenant.mode)}
+    rows = await db.execute(KEYS, tenant.parameters | asked)
     return {row.notification_id: UsedKey(*row) for row in rows}
 
 

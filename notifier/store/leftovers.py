@@ -16,7 +16,9 @@ from sqlalchemy import text
 
 from notifier.domain.campaign import OVER
 from notifier.domain.delivery import UNFINISHED
+from notifier.domain.idempotency import route_of
 from notifier.domain.ids import first_uuid7
+from notifier.domain.notification import Mode
 from notifier.store.database import Connection
 
 #: An idempotency key is good for so long at least, whatever became of its record (docs: "at least 24 h").
@@ -68,7 +70,7 @@ DELETE_NOTIFICATIONS = text("DELETE FROM notifications WHERE id = ANY(CAST(:ids 
 DELETE_KEYS = text("""
     DELETE FROM idempotency i USING notifications n
      WHERE n.id = ANY(CAST(:ids AS uuid[])) AND i.service_id = n.service_id AND i.created_at = n.created_at
-       AND i.route = 'notifications' AND i.response ->> 'id' = CAST(n.id AS text)
+       AND i.route = ANY(CAST(:routes AS text[])) AND i.response ->> 'id' = CAST(n.id AS text)
        AND i.created_at < now() - CAST(:key_life AS interval)
 """)
 
@@ -95,7 +97,7 @@ HAS_DELIVERIES = text("SELECT EXISTS (SELECT 1 FROM deliveries WHERE campaign_id
 # Its key was written within a transaction or two of its row.
 DELETE_CAMPAIGN_KEY = text("""
     DELETE FROM idempotency i USING campaigns c
-     WHERE c.id = :id AND i.service_id = c.service_id AND i.route = 'campaigns'
+     WHERE c.id = :id AND i.service_id = c.service_id AND i.route = ANY(CAST(:routes AS text[]))
        AND i.created_at >= c.created_at AND i.created_at < c.created_at + interval '2 minutes'
        AND i.response ->> 'id' = CAST(c.id AS text) AND i.created_at < now() - CAST(:key_life AS interval)
 """)
@@ -157,7 +159,7 @@ async def drop_notifications(db: Connection, shelf: Shelf, *, after: UUID = FIRS
     if over:
         await _drop_deliveries(db, [id for row in over for id in row.ended])
         ids = [row.id for row in over]
-        await db.execute(DELETE_KEYS, {"ids": ids, "key_life": KEY_LIFE})
+        await db.execute(DELETE_KEYS, {"ids": ids, "routes": _routes("notifications"), "key_life": KEY_LIFE})
         await db.execute(DELETE_NOTIFICATIONS, {"ids": ids})
     return Piece(len(over), rows[-1].id if len(rows) == limit else None)
 
@@ -185,7 +187,7 @@ async def drop_from_campaign(
     if len(rows) == limit:
         return Piece(limit, (rows[-1].recipient_id, rows[-1].channel))
     if not (await db.execute(HAS_DELIVERIES, {"id": id})).scalar_one():
-        await db.execute(DELETE_CAMPAIGN_KEY, {"id": id, "key_life": KEY_LIFE})
+        await db.execute(DELETE_CAMPAIGN_KEY, {"id": id, "routes": _routes("campaigns"), "key_life": KEY_LIFE})
         await db.execute(DELETE_CHUNKS, {"id": id})
         await db.execute(DELETE_CAMPAIGN, {"id": id})
     return Piece(len(rows), None)
@@ -217,6 +219,10 @@ async def drop_keys(
         await db.execute(DELETE_OLD_KEYS, named | {"service_id": shelf.service_id})
     last = rows[-1] if len(rows) == limit else None
     return Piece(len(gone), last and (last.created_at, last.route, last.key))
+
+
+def _routes(route: str) -> list[str]:
+    return [route_of(route, mode) for mode in Mode]
 
 
 async def _drop_deliveries(db: Connection, ids: Sequence[int]) -> None:

@@ -12,6 +12,7 @@ import orjson
 from sqlalchemy import text
 
 from notifier.domain.ids import first_uuid7
+from notifier.domain.tenant import Tenant
 from notifier.store.database import Connection
 
 
@@ -83,7 +84,7 @@ FIND_KEYS = text("""
 FIND = text("""
     SELECT id, service_id, template, template_version, priority, mode, recipient_id, address, data,
            reference, collapse_key, send_at, expires_at, created_at
-      FROM notifications WHERE service_id = :service_id AND id = :id
+      FROM notifications WHERE service_id = :service_id AND mode = :mode AND id = :id
 """)
 
 # LIST is planned for the filters that are asked for, each time. Else PostgreSQL keeps one plan for all after a few
@@ -95,7 +96,7 @@ LIST = text("""
     SELECT n.id, n.service_id, n.template, n.template_version, n.priority, n.mode, n.recipient_id, n.address, n.data,
            n.reference, n.collapse_key, n.send_at, n.expires_at, n.created_at
       FROM notifications n
-     WHERE n.service_id = :service_id
+     WHERE n.service_id = :service_id AND n.mode = :mode
        AND n.id < :before AND n.id >= :first
        AND (CAST(:reference AS text) IS NULL OR n.reference = :reference)
        AND (CAST(:recipient_id AS bigint) IS NULL OR n.recipient_id = :recipient_id)
@@ -185,15 +186,15 @@ async def find_keys(db: Connection, keys: Sequence[tuple[int, str, str]]) -> dic
     return {(row.service_id, row.route, row.key): IdempotencyRow(*row) for row in rows}
 
 
-async def find(db: Connection, service_id: int, id: UUID) -> NotificationRow | None:
-    """The notification, if it is this service's."""
-    row = (await db.execute(FIND, {"service_id": service_id, "id": id})).one_or_none()
+async def find(db: Connection, tenant: Tenant, id: UUID) -> NotificationRow | None:
+    """The notification, if it is this tenant's."""
+    row = (await db.execute(FIND, tenant.parameters | {"id": id})).one_or_none()
     return NotificationRow(*row) if row else None
 
 
 async def page(
     db: Connection,
-    service_id: int,
+    tenant: Tenant,
     *,
     limit: int,
     before: UUID | None = None,
@@ -203,12 +204,12 @@ async def page(
     priority: str | None = None,
     status: str | None = None,
 ) -> list[NotificationRow]:
-    """One page of a service's notifications, newest first; `status` asks for any delivery in that state."""
+    """One page of a tenant's notifications, newest first; `status` asks for any delivery in that state."""
     await db.execute(PLAN_AFRESH)
     rows = await db.execute(
         LIST,
-        {
-            "service_id": service_id,
+        tenant.parameters
+        | {
             "before": before or _LAST,
             "first": first_uuid7(created_after) if created_after else UUID(int=0),
             "reference": reference,

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from notifier.domain.campaign import Campaign
 from notifier.domain.delivery import FOLLOWS, Standing, Status, Step
 from notifier.domain.notification import Channel, Lane, Priority
+from notifier.domain.tenant import Tenant
 from notifier.store.chunk_counters import COUNT
 from notifier.store.database import Connection
 from notifier.store.deliveries import GOES_OUT, standing
@@ -127,7 +128,8 @@ CANCEL = text("""
         SELECT id, status, CASE WHEN cardinality(settled) > 0 THEN 'sent' ELSE 'cancelled' END AS status_to,
                CASE WHEN cardinality(settled) > 0 THEN 'sent_to_some:' ELSE '' END || 'cancelled_by_caller' AS reason
           FROM deliveries
-         WHERE notification_id = :id AND service_id = :service_id AND status = ANY(CAST(:cancellable AS text[]))
+         WHERE notification_id = :id AND service_id = :service_id AND mode = :mode
+           AND status = ANY(CAST(:cancellable AS text[]))
          ORDER BY id FOR UPDATE),
     done AS (
         UPDATE deliveries d SET status = w.status_to, reason = w.reason, due_at = NULL, updated_at = now()
@@ -277,10 +279,10 @@ async def templates(db: Connection, ids: Sequence[int]) -> dict[int, str]:
     return {row.id: row.template for row in await db.execute(TEMPLATES, {"ids": list(ids)})}
 
 
-async def cancel(db: Connection, service_id: int, notification_id: UUID, *, by: str | None = None) -> list[Ending]:
+async def cancel(db: Connection, tenant: Tenant, notification_id: UUID, *, by: str | None = None) -> list[Ending]:
     """Cancel what is not yet with a provider, and note by whom; returns what became of those deliveries."""
-    asked = {"id": notification_id, "service_id": service_id, "cancellable": _CANCELLABLE, "by": by}
-    rows = await db.execute(CANCEL, asked)
+    asked = {"id": notification_id, "cancellable": _CANCELLABLE, "by": by}
+    rows = await db.execute(CANCEL, tenant.parameters | asked)
     return [_ending(row) for row in rows]
 
 

@@ -42,7 +42,7 @@ from notifier.store.database import Database, now
 from notifier.store.deliveries import Record
 from tests.bench.campaign import latencies, post_urgent
 from tests.bench.filling import DAYS, fill, people_of
-from tests.builders import LEASE, a_caller, a_recipient, a_request, sql, the_catalogue, the_rules
+from tests.builders import LEASE, LIVE, a_caller, a_recipient, a_request, sql, the_catalogue, the_rules
 from tests.running import WORKING, Running
 
 #: Deliveries that go through each step at once.
@@ -131,13 +131,13 @@ class Store:
                 ]
                 assert len(await deliveries.record(tx, done)) == GROUP
         with self._timed("campaign progress"):
-            await campaigns.find(self.database, 1, self._rng.choice(self.campaigns))
+            await campaigns.find(self.database, LIVE, self._rng.choice(self.campaigns))
         with self._timed("status list"):
-            await notifications.page(self.database, 1, limit=50)
+            await notifications.page(self.database, LIVE, limit=50)
         with self._timed("explain"):
             await explain(
                 self.database,
-                1,
+                LIVE,
                 self._rng.randint(1, self.people),
                 template=None,
                 since=datetime.now(UTC) - timedelta(days=365),

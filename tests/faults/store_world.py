@@ -40,7 +40,7 @@ from notifier.store.dead_letters import DeadLetters
 from notifier.store.deliveries import Claim, Record
 from notifier.store.sources import Sources
 from notifier.store.waits import Due, Lanes
-from tests.builders import BULK_EMAIL, HINT_LIFE, LEASE, SECOND, URGENT_EMAIL, a_caller, born, the_catalogue
+from tests.builders import BULK_EMAIL, HINT_LIFE, LEASE, LIVE, SECOND, URGENT_EMAIL, a_caller, born, the_catalogue
 from tests.faults import store_time
 from tests.notifier.campaigns.conftest import RULES, an_ask
 
@@ -222,7 +222,7 @@ class World:
 
     async def _cancel_halfway(self, id: UUID) -> None:
         async with self.transaction() as tx:
-            campaign = await campaigns.lock(tx, SERVICE, id)
+            campaign = await campaigns.lock(tx, LIVE, id)
             assert campaign is not None
             if campaign.status not in (CampaignStatus.CANCELLED, CampaignStatus.FINISHED):
                 changes = {"status": CampaignStatus.CANCELLED, "finished_at": await database.now(tx)}
@@ -231,12 +231,12 @@ class World:
 
     async def cancel(self, notification: UUID) -> None:
         async with self.transaction() as tx:
-            await waits.cancel(tx, SERVICE, notification)
+            await waits.cancel(tx, LIVE, notification)
 
     async def replay(self, life: int | None) -> None:
         replayer = Replayer(database=self.store, max_attempts=2)
         expires_in = None if life is None else timedelta(seconds=life)
-        await replayer.replay(SERVICE, DeadLetters(), expires_in=expires_in)
+        await replayer.replay(LIVE, DeadLetters(), expires_in=expires_in)
 
     # -- a worker's four steps --
 

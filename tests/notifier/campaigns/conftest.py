@@ -174,7 +174,7 @@ class Stage:
         raise AssertionError(f"no end: {shown}")
 
     async def shown(self, id: UUID) -> dict[str, Any]:
-        return await read.find(self.database, self.caller.service_id, id)
+        return await read.find(self.database, self.caller.tenant, id)
 
     async def told(self) -> Counter[tuple[int, str]]:
         """How many deliveries each recipient has on each channel."""

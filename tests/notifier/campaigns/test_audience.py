@@ -15,7 +15,7 @@ from notifier.campaigns.explain import consider
 from notifier.domain.ask import AudienceAsk
 from notifier.domain.errors import CampaignInvalid, SourceNotFound
 from notifier.domain.notification import Channel
-from tests.builders import NOW, sql
+from tests.builders import LIVE, NOW, sql
 from tests.notifier.campaigns.conftest import Stage, an_ask
 from tests.notifier.store.test_sources import options
 
@@ -114,7 +114,7 @@ async def test_a_source_that_goes_away_pauses_it_and_loses_nobody(stage: Stage, 
     assert (await stage.shown(id))["progress"]["recipients"] < 60
 
     product.is_down(False)
-    await stage.campaigns.resume(1, id)
+    await stage.campaigns.resume(LIVE, id)
     shown = await stage.to_the_end(id)
     assert (shown["status"], shown["progress"]["sent"]) == ("finished", 60)
     assert await stage.told() == {(who, "push"): 1 for who in EVERYBODY}
@@ -211,12 +211,12 @@ async def test_whom_a_source_did_not_give_is_told_so(stage: Stage, product: Prod
     use(stage, product)
     id = await stage.plan(audience=OF_USERS)
     await stage.to_the_end(id)
-    considered = await consider(stage.database, 1, 42, campaign_id=id, template=None, since=NOW)
+    considered = await consider(stage.database, LIVE, 42, campaign_id=id, template=None, since=NOW)
     assert [(finding.code, finding.detail["source"]) for finding in considered.findings] == [
         ("not_returned_by_source", "users")
     ]
-    assert (await consider(stage.database, 1, 5, campaign_id=id, template=None, since=NOW)).ids == [id]
-    (finding,) = (await consider(stage.database, 1, 91, campaign_id=id, template=None, since=NOW)).findings
+    assert (await consider(stage.database, LIVE, 5, campaign_id=id, template=None, since=NOW)).ids == [id]
+    (finding,) = (await consider(stage.database, LIVE, 91, campaign_id=id, template=None, since=NOW)).findings
     assert finding.code == "enrolled_after_bound"
 
 

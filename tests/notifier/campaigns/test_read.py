@@ -12,7 +12,7 @@ from notifier.domain.notification import Channel
 from notifier.domain.outcome import Outcome, Permanent, Sent, Transient
 from notifier.domain.pace import Pace
 from notifier.store import notifications
-from tests.builders import sql
+from tests.builders import LIVE, sql
 from tests.notifier.campaigns.conftest import Stage
 
 HOUR = timedelta(hours=1)
@@ -26,14 +26,14 @@ async def test_the_log_of_recipients_comes_in_pages(stage: Stage) -> None:
     seen: list[tuple[int, str]] = []
     cursor: tuple[int, str] | None = None
     while True:
-        page = await read.deliveries(stage.database, 1, id, limit=3, cursor=cursor, status=None)
+        page = await read.deliveries(stage.database, LIVE, id, limit=3, cursor=cursor, status=None)
         seen += [(item["recipient_id"], item["channel"]) for item in page["items"]]
         if page["next"] is None:
             break
         who, _, channel = page["next"].partition(".")
         cursor = int(who), channel
     assert seen == [(who, channel) for who in range(1, 9) for channel in ("email", "push")]
-    found = await read.deliveries(stage.database, 1, id, limit=9, cursor=None, status="suppressed")
+    found = await read.deliveries(stage.database, LIVE, id, limit=9, cursor=None, status="suppressed")
     assert [(item["recipient_id"], item["reason"]) for item in found["items"]] == [(8, "no_address")]
 
 
@@ -51,7 +51,7 @@ async def test_anybody_can_ask_why_somebody_got_it_or_not(stage: Stage, who: int
     await stage.people(1, 3, 500, 1000)
     id = await stage.plan(audience=AudienceAsk(start=2, stop=1001), chunk_size=1, pace=Pace(sleep_timeout=HOUR))
     await stage.walk()
-    assert words in (await read.recipient(stage.database, 1, id, who))["explanation"]
+    assert words in (await read.recipient(stage.database, LIVE, id, who))["explanation"]
 
 
 async def test_the_numbers_are_exact_whatever_becomes_of_deliveries(stage: Stage) -> None:
@@ -73,7 +73,7 @@ async def test_the_numbers_are_exact_whatever_becomes_of_deliveries(stage: Stage
         )
         await stage.sweep()
         await stage.counts_are_exact(id)
-    await stage.campaigns.cancel(1, id)
+    await stage.campaigns.cancel(LIVE, id)
     await stage.counts_are_exact(id)
     progress = (await stage.shown(id))["progress"]
     assert min(progress[word] for word in ("sent", "failed", "expired", "cancelled", "suppressed")) > 0

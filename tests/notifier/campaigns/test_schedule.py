@@ -30,7 +30,7 @@ from notifier.domain.outcome import Transient
 from notifier.domain.pace import Pace
 from notifier.domain.repeat import Repeat
 from notifier.store import waits
-from tests.builders import sql
+from tests.builders import LIVE, OTHER, sql
 from tests.notifier.campaigns.conftest import BULK_PUSH, Stage, an_ask
 from tests.notifier.campaigns.test_walk import in_hours
 
@@ -102,7 +102,7 @@ async def test_pause_stops_deliveries_that_are_queued_already(stage: Stage) -> N
     await stage.people(*range(1, 11))
     id = await stage.plan(chunk_size=5, pace=Pace(sleep_timeout=HOUR))
     await stage.walk()
-    shown = await stage.campaigns.pause(1, id)
+    shown = await stage.campaigns.pause(LIVE, id)
     assert (shown["status"], shown["status_reason"]) == ("paused", "paused_by_caller")
     await stage.deliver()
     assert stage.bench.push.messages == []
@@ -115,10 +115,10 @@ async def test_resume_goes_on_where_it_was_paused(stage: Stage) -> None:
     await stage.people(*range(1, 11))
     id = await stage.plan(chunk_size=5, pace=Pace(sleep_timeout=HOUR))
     await stage.walk()
-    await stage.campaigns.pause(1, id)
+    await stage.campaigns.pause(LIVE, id)
     await sql(stage.database, "UPDATE deliveries SET due_at = now()")
     assert await stage.sweep() == {"held": 5}
-    await stage.campaigns.resume(1, id)
+    await stage.campaigns.resume(LIVE, id)
     assert await stage.sweep() == {"queued": 5}
     shown = await stage.to_the_end(id)
     assert (shown["status"], shown["progress"]["sent"]) == ("finished", 10)
@@ -130,12 +130,12 @@ async def test_a_sweep_that_puts_aside_while_it_is_resumed_leaves_nothing_behind
     await stage.people(1)
     id = await stage.plan()
     await stage.walk()
-    await stage.campaigns.pause(1, id)
+    await stage.campaigns.pause(LIVE, id)
     await sql(stage.database, "UPDATE deliveries SET due_at = now()")
     async with stage.database.transaction() as tx:
         (row,) = await waits.due(tx, BULK_PUSH, limit=5)
         assert row.standing.is_held
-        resuming = asyncio.create_task(stage.campaigns.resume(1, id))
+        resuming = asyncio.create_task(stage.campaigns.resume(LIVE, id))
         await asyncio.sleep(0.2)
         await waits.step(tx, [(row, Step(Status.QUEUED, "held", row.standing.expires_at))])
     await resuming
@@ -150,10 +150,10 @@ async def test_what_waits_for_a_retry_when_it_is_paused_waits_on(stage: Stage) -
     stage.bench.push.always(Transient("503"))
     await stage.deliver()
     assert await stage.statuses() == {"retrying": 2}
-    await stage.campaigns.pause(1, id)
+    await stage.campaigns.pause(LIVE, id)
     await sql(stage.database, "UPDATE deliveries SET due_at = now()")
     assert await stage.sweep() == {"held": 2}
-    await stage.campaigns.resume(1, id)
+    await stage.campaigns.resume(LIVE, id)
     assert await stage.sweep() == {"queued": 2}
 
 
@@ -161,7 +161,7 @@ async def test_what_is_paused_for_too_long_expires(stage: Stage) -> None:
     await stage.people(1, 2)
     id = await stage.plan()
     await stage.walk()
-    await stage.campaigns.pause(1, id)
+    await stage.campaigns.pause(LIVE, id)
     await sql(stage.database, "UPDATE deliveries SET due_at = now(), expires_at = now() - interval '1 second'")
     assert await stage.sweep() == {"held": 2}
     assert await stage.statuses() == {"expired": 2}
@@ -171,10 +171,10 @@ async def test_what_is_paused_for_too_long_expires(stage: Stage) -> None:
 async def test_a_campaign_paused_before_its_start_starts_in_its_time(stage: Stage) -> None:
     await stage.people(1)
     id = await stage.plan(start_at=datetime.now(UTC) + HOUR)
-    await stage.campaigns.pause(1, id)
+    await stage.campaigns.pause(LIVE, id)
     await stage.hurry()
     await stage.walk()
-    shown = await stage.campaigns.resume(1, id)
+    shown = await stage.campaigns.resume(LIVE, id)
     assert shown["status"] == "scheduled"
     await stage.walk()
     assert not await stage.told()
@@ -190,7 +190,7 @@ async def test_cancel_ends_what_is_not_with_a_provider_and_the_numbers_add_up(st
     await stage.deliver()
     await stage.hurry()
     await stage.walk()
-    shown = await stage.campaigns.cancel(1, id)
+    shown = await stage.campaigns.cancel(LIVE, id)
     progress = shown["progress"]
     assert (shown["status"], progress["sent"], progress["cancelled"], progress["in_flight"]) == ("cancelled", 10, 10, 0)
     assert progress["planned"] == 20
@@ -207,7 +207,7 @@ async def test_a_delivery_in_its_call_at_the_cancel_is_not_tried_again(stage: St
     stage.bench.push.always(Transient("503"))
     working = asyncio.create_task(stage.deliver())
     await stage.bench.push.reached()
-    await stage.campaigns.cancel(1, id)
+    await stage.campaigns.cancel(LIVE, id)
     stage.bench.push.gate.set()
     await working
     assert await stage.statuses() == {"retrying": 1}
@@ -221,10 +221,10 @@ async def test_what_was_held_back_is_cancelled_too(stage: Stage) -> None:
     await stage.people(1, 2, 3)
     id = await stage.plan()
     await stage.walk()
-    await stage.campaigns.pause(1, id)
+    await stage.campaigns.pause(LIVE, id)
     await sql(stage.database, "UPDATE deliveries SET due_at = now()")
     await stage.sweep()
-    await stage.campaigns.cancel(1, id)
+    await stage.campaigns.cancel(LIVE, id)
     assert await stage.statuses() == {"cancelled": 3}
 
 
@@ -243,7 +243,7 @@ async def test_if_nobody_lives_to_cancel_them_all_the_sweeper_does(stage: Stage)
 async def test_a_repeating_campaign_that_is_cancelled_has_no_more_runs(stage: Stage) -> None:
     await stage.people(1)
     id = await stage.plan(repeat=Repeat("* * * * *"))
-    await stage.campaigns.cancel(1, id)
+    await stage.campaigns.cancel(LIVE, id)
     await stage.hurry()
     await stage.walk()
     assert len(await sql(stage.database, "SELECT id FROM campaigns")) == 1
@@ -259,7 +259,7 @@ async def test_what_is_over_cannot_be_changed(stage: Stage, act: str) -> None:
     with pytest.raises(WrongState, match="expired"):
         await getattr(stage.campaigns, act)(1, id)
     with pytest.raises(WrongState, match="expired"):
-        await stage.campaigns.change(1, id, {"chunk_size": 5})
+        await stage.campaigns.change(LIVE, id, {"chunk_size": 5})
 
 
 async def test_a_finished_one_cannot_be_resumed(stage: Stage) -> None:
@@ -267,7 +267,7 @@ async def test_a_finished_one_cannot_be_resumed(stage: Stage) -> None:
     id = await stage.plan()
     await stage.to_the_end(id)
     with pytest.raises(WrongState, match="finished"):
-        await stage.campaigns.resume(1, id)
+        await stage.campaigns.resume(LIVE, id)
 
 
 @pytest.mark.parametrize("act", ["pause", "cancel"])
@@ -283,7 +283,7 @@ async def test_another_services_campaign_is_not_there(stage: Stage, act: str) ->
     with pytest.raises(NotFound):
         await getattr(stage.campaigns, act)(2, id)
     with pytest.raises(NotFound):
-        await stage.campaigns.change(2, id, {"chunk_size": 5})
+        await stage.campaigns.change(OTHER, id, {"chunk_size": 5})
 
 
 # -- another pace --
@@ -293,7 +293,7 @@ async def test_another_pace_holds_for_the_next_chunk(stage: Stage) -> None:
     await stage.people(*range(1, 101))
     id = await stage.plan(chunk_size=5, pace=Pace(sleep_timeout=HOUR))
     await stage.walk()
-    shown = await stage.campaigns.change(1, id, {"pace": Pace(), "chunk_size": 50})
+    shown = await stage.campaigns.change(LIVE, id, {"pace": Pace(), "chunk_size": 50})
     assert (shown["sleep_timeout"], shown["chunk_size"]) == (None, 50)
     await stage.walk()
     assert (await stage.shown(id))["chunks"] == 3
@@ -303,5 +303,5 @@ async def test_another_pace_holds_for_the_next_chunk(stage: Stage) -> None:
 async def test_a_pace_that_cannot_be_kept_changes_nothing(stage: Stage) -> None:
     id = await stage.plan()
     with pytest.raises(CampaignInvalid, match="finish_by"):
-        await stage.campaigns.change(1, id, {"pace": Pace(finish_by=datetime.now(UTC) - HOUR)})
+        await stage.campaigns.change(LIVE, id, {"pace": Pace(finish_by=datetime.now(UTC) - HOUR)})
     assert (await stage.shown(id))["finish_by"] is None

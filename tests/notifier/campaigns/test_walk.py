@@ -15,7 +15,7 @@ from notifier.domain.outcome import Permanent
 from notifier.domain.pace import Pace
 from notifier.domain.repeat import Repeat
 from notifier.domain.window import SendWindow
-from tests.builders import sql
+from tests.builders import LIVE, sql
 from tests.notifier.campaigns.conftest import Stage
 
 SPARSE = [3, 17, 4_000, 4_001, 10**6, 10**11 + 5, 10**12, 2**62]
@@ -277,7 +277,7 @@ async def test_a_window_that_is_shut_lets_nothing_out_and_no_chunk_be_walked(sta
     await stage.people(*range(1, 11))
     id = await stage.plan(window=in_hours(-2, 2), chunk_size=5, pace=Pace(sleep_timeout=HOUR))
     await stage.walk()
-    await stage.campaigns.change(1, id, {"window": in_hours(2, 4)})
+    await stage.campaigns.change(LIVE, id, {"window": in_hours(2, 4)})
     await stage.walk()
     shown = await stage.shown(id)
     assert (shown["chunks"], shown["progress"]["limited_by"]) == (1, "window")
@@ -360,7 +360,7 @@ async def test_it_pauses_itself_when_too_many_fail(stage: Stage) -> None:
     shown = await stage.to_the_end(id)
     assert (shown["status"], shown["status_reason"]) == ("paused", "failure_limit")
     assert shown["progress"]["failed"] < 300
-    await stage.campaigns.resume(1, id)
+    await stage.campaigns.resume(LIVE, id)
     await stage.walk()
     assert (await stage.shown(id))["status"] == "running"  # somebody has seen them
 

@@ -12,17 +12,7 @@ from notifier.domain.notification import Mode, OnUnknown
 from notifier.domain.outcome import AddressGone, Outcome, Permanent, Sent, Throttled, Transient, Unknown
 from notifier.intake import read
 from notifier.store.database import Database
-from tests.builders import (
-    BULK_EMAIL,
-    MINUTE,
-    SECOND,
-    a_known_recipient,
-    an_address,
-    born,
-    history,
-    row_of,
-    sql,
-)
+from tests.builders import BULK_EMAIL, LIVE, MINUTE, SECOND, a_known_recipient, an_address, born, history, row_of, sql
 from tests.notifier.delivery.carrier import raising
 from tests.notifier.delivery.conftest import Bench, a_hint
 
@@ -75,7 +65,7 @@ async def test_what_was_sent_is_told_with_its_provider_and_in_the_timeline(bench
     await bench.open().deliver(a_hint(id))
     row = await row_of(database, id)
     assert (row["provider"], row["provider_message_id"]) == ("mail", f"id-{id}")
-    told = await read.timeline(database, row["service_id"], row["notification_id"])
+    told = await read.timeline(database, LIVE, row["notification_id"])
     assert [item["event"] for item in told["items"]] == ["accepted", "hinted", "claimed", "provider_called", "sent"]
     hinted, claimed, called, sent = told["items"][1:]
     assert (hinted["by"], claimed["attempt"], sent["reason"]) == ("test", 1, "accepted")

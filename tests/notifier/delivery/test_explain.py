@@ -13,7 +13,7 @@ from notifier.queues import Publisher
 from notifier.store import database as clock
 from notifier.store import deliveries
 from notifier.store.database import Database
-from tests.builders import LEASE, URGENT_EMAIL, born, expire, row_of
+from tests.builders import LEASE, LIVE, URGENT_EMAIL, born, expire, row_of
 from tests.notifier.delivery.conftest import Bench, a_hint, a_sweeper
 from tests.notifier.delivery.test_flow import a_budget, redis
 
@@ -23,7 +23,7 @@ __all__ = ["redis"]  # a fixture
 async def told(database: Database) -> Told:
     async with database.transaction() as tx:
         since = await clock.now(tx) - timedelta(hours=1)
-    return await explain(database, 1, 42, template=None, since=since, campaign_ids=[], with_notifications=True)
+    return await explain(database, LIVE, 42, template=None, since=since, campaign_ids=[], with_notifications=True)
 
 
 async def put_off(bench: Bench, database: Database, redis: Redis) -> int:

@@ -14,11 +14,14 @@ from notifier.domain.errors import NotFound, WrongState
 from notifier.domain.notification import Priority
 from notifier.domain.outcome import Permanent, Sent
 from notifier.domain.recipient import target_key
+from notifier.domain.tenant import Tenant
 from notifier.store import dead_letters
 from notifier.store.database import Database
 from notifier.store.dead_letters import DeadLetter, DeadLetters
 from tests.builders import (
     HOUR,
+    LIVE,
+    OTHER,
     URGENT_PUSH,
     a_device,
     a_known_recipient,
@@ -52,9 +55,9 @@ async def dead(bench: Bench, database: Database, count: int = 1, reason: str = "
     return ids
 
 
-async def listed(database: Database, which: DeadLetters = ALL, service: int = 1, **page: int) -> list[DeadLetter]:
+async def listed(database: Database, which: DeadLetters = ALL, tenant: Tenant = LIVE, **page: int) -> list[DeadLetter]:
     async with database.transaction() as tx:
-        return await dead_letters.page(tx, service, which, limit=page.pop("limit", 50), **page)
+        return await dead_letters.page(tx, tenant, which, limit=page.pop("limit", 50), **page)
 
 
 async def statuses(database: Database, *ids: int) -> list[str]:
@@ -83,7 +86,7 @@ async def test_what_is_not_dead_or_is_another_services_is_not_listed(bench: Benc
     ids = await born(database, count=2)
     await bench.open().deliver(a_hint(ids[0]))
     await dead(bench, database)
-    assert await listed(database, service=2) == []
+    assert await listed(database, tenant=OTHER) == []
     assert len(await listed(database)) == 1
 
 
@@ -112,7 +115,7 @@ async def test_every_filter_narrows(bench: Bench, database: Database) -> None:
 
 async def test_a_replayed_one_is_sent_with_fresh_attempts(bench: Bench, database: Database, replayer: Replayer) -> None:
     (id,) = await dead(bench, database)
-    assert await replayer.replay(1, DeadLetters(ids=(id,))) == Replayed(queued=1)
+    assert await replayer.replay(LIVE, DeadLetters(ids=(id,))) == Replayed(queued=1)
     row = await row_of(database, id)
     assert (row["status"], row["attempt"], row["max_attempts"]) == ("queued", 1, 9)
     await bench.open().deliver(a_hint(id))
@@ -122,11 +125,11 @@ async def test_a_replayed_one_is_sent_with_fresh_attempts(bench: Bench, database
 
 async def test_replaying_twice_even_at_once_sends_once(bench: Bench, database: Database, replayer: Replayer) -> None:
     ids = await dead(bench, database, count=20)
-    done = await asyncio.gather(*(replayer.replay(1, ALL) for _ in range(5)))
+    done = await asyncio.gather(*(replayer.replay(LIVE, ALL) for _ in range(5)))
     assert sum(some.queued for some in done) == 20
     await bench.open().deliver(a_hint(*ids))
     assert sorted(bench.email.called) == ids
-    assert await replayer.replay(1, ALL) == Replayed()
+    assert await replayer.replay(LIVE, ALL) == Replayed()
 
 
 async def test_more_than_a_batch_of_them(
@@ -134,7 +137,7 @@ async def test_more_than_a_batch_of_them(
 ) -> None:
     monkeypatch.setattr(replay, "BATCH", 3)
     ids = await dead(bench, database, count=7)
-    assert (await replayer.replay(1, ALL)).queued == 7
+    assert (await replayer.replay(LIVE, ALL)).queued == 7
     assert set(await statuses(database, *ids)) == {"queued"}
 
 
@@ -143,9 +146,9 @@ async def test_what_is_past_its_life_stays_dead_unless_it_is_given_another(
 ) -> None:
     (id,) = await dead(bench, database)
     await expire(database, id)
-    assert await replayer.replay(1, ALL) == Replayed(expired=1)
+    assert await replayer.replay(LIVE, ALL) == Replayed(expired=1)
     assert await statuses(database, id) == ["failed"]
-    assert await replayer.replay(1, ALL, expires_in=HOUR) == Replayed(queued=1)
+    assert await replayer.replay(LIVE, ALL, expires_in=HOUR) == Replayed(queued=1)
     await bench.open().deliver(a_hint(id))
     assert await statuses(database, id) == ["sent"]
 
@@ -158,7 +161,7 @@ async def test_addresses_are_looked_up_anew(bench: Bench, database: Database, re
     await bench.open().deliver(a_hint(id))
     await sql(database, "UPDATE recipients SET email = NULL")
     bench.email.messages.clear()
-    await replayer.replay(1, ALL)
+    await replayer.replay(LIVE, ALL)
     await bench.open().deliver(a_hint(id))
     assert (await row_of(database, id))["reason"] == "no_address"
     assert bench.email.called == []
@@ -173,7 +176,7 @@ async def test_what_a_phone_has_already_is_not_sent_to_it_again(
     await sql(database, "UPDATE deliveries SET settled = ARRAY[:key]", key=target_key(bench.push.messages[0].target))
     bench.push.answer = lambda message: Sent(f"id-{message.delivery_id}")
     bench.push.messages.clear()
-    await replayer.replay(1, ALL)
+    await replayer.replay(LIVE, ALL)
     await bench.open().deliver(a_hint(id, lane=URGENT_PUSH))
     assert len(bench.push.messages) == 1
 
@@ -185,13 +188,13 @@ def vars_of(name: str) -> dict[str, str]:
 
 async def test_another_services_are_left_alone(bench: Bench, database: Database, replayer: Replayer) -> None:
     (id,) = await dead(bench, database)
-    assert await replayer.replay(2, DeadLetters(ids=(id,)), expires_in=HOUR) == Replayed()
+    assert await replayer.replay(OTHER, DeadLetters(ids=(id,)), expires_in=HOUR) == Replayed()
     assert await statuses(database, id) == ["failed"]
 
 
 async def test_a_key_replays_only_what_it_may_send(bench: Bench, database: Database, replayer: Replayer) -> None:
     await dead(bench, database)
-    assert await replayer.replay(1, DeadLetters(priorities=(Priority.BULK,))) == Replayed()
+    assert await replayer.replay(LIVE, DeadLetters(priorities=(Priority.BULK,))) == Replayed()
 
 
 # -- of campaigns --
@@ -208,7 +211,7 @@ async def test_what_failed_in_a_campaign_is_tried_once_more_and_the_rest_is_left
     shown = await stage.to_the_end(id)
     assert (shown["status"], shown["progress"]["failed"]) == ("finished", 10)
     stage.bench.push.answer = lambda message: Sent(f"id-{message.delivery_id}")
-    assert await replayer.replay_campaign(1, id) == Replayed(queued=10)
+    assert await replayer.replay_campaign(LIVE, id) == Replayed(queued=10)
     shown = await stage.shown(id)
     assert (shown["status"], shown["progress"]["in_flight"]) == ("running", 10)
     await stage.counts_are_exact(id)
@@ -221,7 +224,7 @@ async def test_with_nothing_failed_there_is_nothing_to_try_again(stage: Stage, r
     await stage.people(1)
     id = await stage.plan()
     await stage.to_the_end(id)
-    assert await replayer.replay_campaign(1, id) == Replayed()
+    assert await replayer.replay_campaign(LIVE, id) == Replayed()
     assert (await stage.shown(id))["status"] == "finished"
 
 
@@ -231,7 +234,7 @@ async def test_one_letter_of_a_finished_campaign_brings_it_back_to_life(stage: S
     id = await stage.plan(failure_limit=None)
     await stage.to_the_end(id)
     letters = await listed(stage.database, DeadLetters(campaign_id=id))
-    assert await replayer.replay(1, DeadLetters(ids=(letters[0].id,))) == Replayed(queued=1)
+    assert await replayer.replay(LIVE, DeadLetters(ids=(letters[0].id,))) == Replayed(queued=1)
     assert (await stage.shown(id))["status"] == "running"
     await stage.counts_are_exact(id)
     assert (await stage.to_the_end(id))["status"] == "finished"
@@ -243,15 +246,15 @@ async def test_a_campaign_that_is_over_stays_over(stage: Stage, replayer: Replay
     id = await stage.plan(failure_limit=None)
     await stage.to_the_end(id)
     await sql(stage.database, "UPDATE campaigns SET status = 'cancelled'")
-    assert await replayer.replay(1, ALL, expires_in=timedelta(hours=1)) == Replayed(campaign_over=1)
+    assert await replayer.replay(LIVE, ALL, expires_in=timedelta(hours=1)) == Replayed(campaign_over=1)
     with pytest.raises(WrongState, match="cancelled"):
-        await replayer.replay_campaign(1, id)
+        await replayer.replay_campaign(LIVE, id)
     with pytest.raises(NotFound):
-        await replayer.replay_campaign(2, id)
+        await replayer.replay_campaign(OTHER, id)
 
 
 async def test_without_the_scope_for_campaigns_theirs_are_left(stage: Stage, replayer: Replayer) -> None:
     await stage.people(1)
     stage.bench.push.always(Permanent("invalid"))
     await stage.to_the_end(await stage.plan(failure_limit=None))
-    assert await replayer.replay(1, DeadLetters(with_campaigns=False)) == Replayed()
+    assert await replayer.replay(LIVE, DeadLetters(with_campaigns=False)) == Replayed()

@@ -119,8 +119,8 @@ async def test_who_may_only_read_sees_no_address(intake: Intake, database: Datab
     (row,) = await sql(database, "SELECT id FROM notifications")
     assert answer.body["id"] == str(row["id"])
     for shown in (
-        await read.find(database, caller.service_id, row["id"]),
-        await read.timeline(database, caller.service_id, row["id"]),
-        await read.page(database, caller.service_id, limit=10),
+        await read.find(database, caller.tenant, row["id"]),
+        await read.timeline(database, caller.tenant, row["id"]),
+        await read.page(database, caller.tenant, limit=10),
     ):
         assert CANARY not in str(shown)

@@ -16,7 +16,7 @@ from notifier.domain.notification import Channel, Priority
 from notifier.intake import read
 from notifier.intake.accept import Intake
 from notifier.store.database import Database
-from tests.builders import a_device, a_recipient, a_request, a_service, sql
+from tests.builders import LIVE, a_device, a_recipient, a_request, a_service, sql
 
 MISSING = UUID(int=7)
 cancel = partial(read.cancel, category=lambda _: "none")
@@ -62,7 +62,7 @@ def test_every_end_has_a_place_in_that_order() -> None:
 async def test_a_notification_is_shown_as_it_was_asked_for_and_as_it_stands(intake: Intake, database: Database) -> None:
     caller = await a_service(database)
     id = await accepted(intake, caller, reference="order-991", channels=(Channel.EMAIL, Channel.PUSH))
-    shown = await read.find(database, caller.service_id, id)
+    shown = await read.find(database, caller.tenant, id)
     assert (shown["id"], shown["status"], shown["reference"]) == (str(id), "accepted", "order-991")
     assert [(d["channel"], d["status"], d["reason"], d["attempts"]) for d in shown["deliveries"]] == [
         ("email", "queued", None, 0),
@@ -77,9 +77,9 @@ async def test_what_belongs_to_another_service_is_not_there(intake: Intake, data
     for act in (read.find, read.timeline, cancel):
         for wanted in (id, MISSING):
             with pytest.raises(NotFound, match=f"no notification {wanted}"):
-                await act(database, mine.service_id, wanted)
-    assert (await read.page(database, mine.service_id, limit=10))["items"] == []
-    assert (await read.find(database, theirs.service_id, id))["status"] == "accepted", "and was not cancelled"
+                await act(database, mine.tenant, wanted)
+    assert (await read.page(database, mine.tenant, limit=10))["items"] == []
+    assert (await read.find(database, theirs.tenant, id))["status"] == "accepted", "and was not cancelled"
 
 
 # -- a page --
@@ -92,7 +92,7 @@ async def test_pages_follow_each_other_newest_first_without_gap_or_repeat(intake
     seen: list[str] = []
     before = None
     for _ in range(4):
-        page = await read.page(database, caller.service_id, limit=2, before=before)
+        page = await read.page(database, caller.tenant, limit=2, before=before)
         seen += [item["reference"] for item in page["items"]]
         if page["next"] is None:
             break
@@ -105,7 +105,7 @@ async def test_a_page_that_holds_all_has_no_next(intake: Intake, database: Datab
     caller = await a_service(database)
     await accepted(intake, caller)
     for limit in (1, 2):
-        page = await read.page(database, caller.service_id, limit=limit)
+        page = await read.page(database, caller.tenant, limit=limit)
         assert (len(page["items"]), page["next"]) == (1, None)
 
 
@@ -115,7 +115,7 @@ async def test_a_page_is_filtered(intake: Intake, database: Database) -> None:
     bulk = await accepted(intake, caller, reference="b", priority=Priority.BULK)
 
     async def found(**filters: Any) -> list[UUID]:
-        page = await read.page(database, caller.service_id, limit=10, **filters)
+        page = await read.page(database, caller.tenant, limit=10, **filters)
         return [UUID(item["id"]) for item in page["items"]]
 
     assert await found(reference="a") == await found(priority="urgent") == [urgent]
@@ -131,9 +131,9 @@ async def test_what_still_waits_is_cancelled_and_the_rest_left(intake: Intake, d
     somebody = a_recipient(devices=(a_device(),))
     id = await accepted(intake, caller, channels=(Channel.EMAIL, Channel.PUSH), recipient=somebody)
     await sql(database, "UPDATE deliveries SET status = 'sent', due_at = NULL WHERE channel = 'email'")
-    shown = await cancel(database, caller.service_id, id)
+    shown = await cancel(database, caller.tenant, id)
     assert [delivery["status"] for delivery in shown["deliveries"]] == ["sent", "cancelled"]
-    again = await cancel(database, caller.service_id, id)
+    again = await cancel(database, caller.tenant, id)
     assert again == shown, "cancelling twice is no error"
 
 
@@ -143,7 +143,7 @@ async def test_when_nothing_is_left_to_cancel_that_is_said(status: str, intake: 
     id = await accepted(intake, caller)
     await sql(database, "UPDATE deliveries SET status = :status", status=status)
     with pytest.raises(TooLate, match=f"its deliveries are {status}"):
-        await cancel(database, caller.service_id, id)
+        await cancel(database, caller.tenant, id)
 
 
 # -- the timeline --
@@ -154,8 +154,8 @@ async def test_a_timeline_begins_with_the_acceptance_and_tells_of_who_could_not_
 ) -> None:
     caller = await a_service(database)
     id = await accepted(intake, caller, channels=(Channel.EMAIL, Channel.PUSH))
-    await cancel(database, caller.service_id, id)
-    told = await read.timeline(database, caller.service_id, id)
+    await cancel(database, caller.tenant, id)
+    told = await read.timeline(database, caller.tenant, id)
     assert (told["id"], told["status"]) == (str(id), "cancelled")
     assert [(item["event"], item["channel"], item.get("reason")) for item in told["items"]] == [
         ("accepted", None, None),
@@ -168,4 +168,4 @@ async def test_a_timeline_begins_with_the_acceptance_and_tells_of_who_could_not_
 
 async def test_nobody_is_shown_a_notification_that_never_was(database: Database) -> None:
     with pytest.raises(NotFound):
-        await read.find(database, 1, uuid4())
+        await read.find(database, LIVE, uuid4())

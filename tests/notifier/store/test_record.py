@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from notifier.domain.delivery import FOLLOWS, Status, Step
+from notifier.domain.tenant import Tenant
 from notifier.store import deliveries, timelines, waits
 from notifier.store.database import Database
 from notifier.store.deliveries import Claim, Record
-from tests.builders import HOUR, LEASE, URGENT_EMAIL, a_notification, born, history, row_of, sql
+from tests.builders import HOUR, LEASE, LIVE, OTHER, URGENT_EMAIL, a_notification, born, history, row_of, sql
 
 
 async def claimed(database: Database, *, count: int = 1, **fields: Any) -> list[Claim]:
@@ -132,9 +133,9 @@ async def test_a_result_that_may_not_follow_an_attempt_is_refused(database: Data
 # -- cancelling --
 
 
-async def cancel(database: Database, notification: Any, service_id: int = 1) -> int:
+async def cancel(database: Database, notification: Any, tenant: Tenant = LIVE) -> int:
     async with database.transaction() as tx:
-        return sum(end.count for end in await waits.cancel(tx, service_id, notification))
+        return sum(end.count for end in await waits.cancel(tx, tenant, notification))
 
 
 @pytest.mark.parametrize("status", [Status.SCHEDULED, Status.QUEUED, Status.RETRYING])
@@ -160,7 +161,7 @@ async def test_what_is_with_a_provider_or_over_cannot_be_cancelled(database: Dat
 async def test_nobody_cancels_for_another_service(database: Database) -> None:
     mine = a_notification().id
     (id,) = await born(database, id=mine)
-    assert await cancel(database, mine, service_id=2) == 0
+    assert await cancel(database, mine, tenant=OTHER) == 0
     assert (await row_of(database, id))["status"] == "queued"
 
 

@@ -19,7 +19,7 @@ from notifier.embedded.stack import Stack
 from notifier.intake import read as notifications
 from notifier.store import replica as followers
 from notifier.store.database import Connection, Database
-from tests.builders import a_known_recipient, born, sql
+from tests.builders import LIVE, OTHER, a_known_recipient, born, sql
 from tests.follower import Follower
 from tests.notifier.campaigns.conftest import Stage, stage
 from tests.notifier.delivery.conftest import bench
@@ -155,24 +155,24 @@ async def test_lists_and_counts_may_be_a_little_old_and_everything_else_is_not(
     await a_known_recipient(database)
     campaign = await stage.plan()
 
-    assert (await notifications.page(database, 1, limit=50))["items"] == []
-    page = await campaigns.page(database, 1, limit=50, before=None, status=None)
+    assert (await notifications.page(database, LIVE, limit=50))["items"] == []
+    page = await campaigns.page(database, LIVE, limit=50, before=None, status=None)
     assert page["items"] == []
     assert (await stage.audiences.size(1, Audience())).recipients == 0
-    assert (await campaigns.deliveries(database, 1, campaign, limit=5, cursor=None, status=None))["items"] == []
+    assert (await campaigns.deliveries(database, LIVE, campaign, limit=5, cursor=None, status=None))["items"] == []
 
-    assert (await notifications.find(database, 1, notification))["status"] == "accepted"
-    assert (await notifications.timeline(database, 1, notification))["items"]
-    assert (await campaigns.find(database, 1, campaign))["status"] == "scheduled"
+    assert (await notifications.find(database, LIVE, notification))["status"] == "accepted"
+    assert (await notifications.timeline(database, LIVE, notification))["items"]
+    assert (await campaigns.find(database, LIVE, campaign))["status"] == "scheduled"
     extent = await stage.audiences.extent(1, Audience())
     assert extent is not None  # the end of the walk, frozen here, leaves nobody out
     assert extent.bound == 43
     with pytest.raises(NotFound):
-        await notifications.find(database, 2, notification)
+        await notifications.find(database, OTHER, notification)
 
     await follower.pause(paused=False)
 
     async def is_listed() -> bool:
-        return len((await notifications.page(database, 1, limit=50))["items"]) == 1
+        return len((await notifications.page(database, LIVE, limit=50))["items"]) == 1
 
     await eventually(is_listed, what="the list to be up to date")
