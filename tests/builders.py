@@ -16,7 +16,7 @@ from sqlalchemy import text
 from notifier.domain.ask import Ask, Idempotency, Request
 from notifier.domain.caller import Caller, Scope, new_key
 from notifier.domain.delivery import Standing, Status
-from notifier.domain.idempotency import fingerprint
+from notifier.domain.idempotency import fingerprint, route_of
 from notifier.domain.ids import uuid7
 from notifier.domain.notification import Channel, Lane, Mode, OnUnknown, Priority
 from notifier.domain.recipient import Device, Recipient, Subscription
@@ -108,7 +108,7 @@ def an_ask(**changes: Any) -> Ask:
 
 def a_request(caller: Caller, *, key: str | None = None, body: object = "the body", **changes: Any) -> Request:
     """An ask of `caller`, under an idempotency key if one is given; `body` stands for the request's JSON."""
-    used = Idempotency("notifications", key, fingerprint(body)) if key else None
+    used = Idempotency(route_of("notifications", caller.mode), key, fingerprint(body)) if key else None
     return Request(caller, an_ask(**changes), used)
 
 

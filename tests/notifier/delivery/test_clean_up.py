@@ -15,7 +15,9 @@ from notifier.delivery import clean_up
 from notifier.delivery.clean_up import Cleaned, Cleaner
 from notifier.domain.caller import Caller
 from notifier.domain.errors import Unavailable
+from notifier.domain.idempotency import route_of
 from notifier.domain.ids import first_uuid7
+from notifier.domain.notification import Mode
 from notifier.intake.accept import Intake
 from notifier.store import database as clock
 from notifier.store import leftovers, services
@@ -90,12 +92,12 @@ async def a_campaign(
         now = await clock.now(tx)
     at = now - timedelta(days=days)
     id = first_uuid7(at)
-    asked = {"id": id, "service": caller.service_id, "at": at, "status": status, "n": recipients}
+    asked = {"id": id, "service": caller.service_id, "at": at, "status": status, "n": recipients, "mode": caller.mode}
     await sql(
         database,
         "INSERT INTO campaigns (id, service_id, template, template_version, data, mode, plan, status, slot, "
         "created_at, finished_at, updated_at) "
-        "VALUES (:id, :service, 't', '1', '{}', 'live', '{}', :status, :at, :at, :at, :at)",
+        "VALUES (:id, :service, 't', '1', '{}', :mode, '{}', :status, :at, :at, :at, :at)",
         **asked,
     )
     await sql(
@@ -108,23 +110,26 @@ async def a_campaign(
         database,
         "INSERT INTO deliveries (campaign_id, chunk, service_id, recipient_id, channel, priority, mode, status, "
         "max_attempts, on_unknown, expires_at, created_at, updated_at) "
-        "SELECT :id, 0, :service, n, 'email', 'bulk', 'live', 'sent', 8, 'hold', :at, :at, :at "
+        "SELECT :id, 0, :service, n, 'email', 'bulk', :mode, 'sent', 8, 'hold', :at, :at, :at "
         "FROM generate_series(1, CAST(:n AS integer)) AS n",
         **asked,
     )
     await sql(
         database,
-        "INSERT INTO idempotency VALUES (:service, 'campaigns', :key, '', "
+        "INSERT INTO idempotency VALUES (:service, :route, :key, '', "
         "json_build_object('id', CAST(CAST(:id AS uuid) AS text)), CAST(:at AS timestamptz) + interval '3 s')",
         key=str(id),
+        route=route_of("campaigns", caller.mode),
         **asked,
     )
     return str(id)
 
 
+@pytest.mark.parametrize("mode", Mode)
 async def test_what_is_old_goes_with_all_that_belongs_to_it_and_the_rest_stays(
-    intake: Intake, database: Database, shop: Caller
+    intake: Intake, database: Database, mode: Mode
 ) -> None:
+    shop = await a_service(database, mode=mode)
     old = await sent(intake, database, shop, key="old")
     young = await sent(intake, database, shop, key="young", days=80)
     assert await a_cleaner(database).run() == Cleaned(1, 0, 0)
@@ -236,9 +241,11 @@ async def test_a_batchs_key_stays_while_any_of_its_records_does(
     assert await rows(database) == {}
 
 
+@pytest.mark.parametrize("mode", Mode)
 async def test_a_campaign_goes_after_its_end_with_its_chunks_deliveries_and_key(
-    database: Database, shop: Caller, monkeypatch: pytest.MonkeyPatch
+    database: Database, mode: Mode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shop = await a_service(database, mode=mode)
     monkeypatch.setattr(clean_up, "BATCH", 2)
     await a_campaign(database, shop, recipients=5)
     await a_campaign(database, shop, days=80)
