@@ -166,7 +166,9 @@ class CampaignRequest(Tempo):
         None, description="Life of each delivery in seconds, from its chunk on; the template's if not given."
     )
     repeat: Annotated[str, line(100)] | None = Field(
-        None, description="Cron expression; each run is a campaign of its own.", examples=["0 9 1 * *"]
+        None,
+        description="Cron expression; each run is a campaign of its own, the first one not before `start_at`.",
+        examples=["0 9 1 * *"],
     )
     repeat_timezone: Zone = "UTC"
     priority: Priority = Priority.BULK

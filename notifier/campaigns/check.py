@@ -123,7 +123,7 @@ class Checker:
     def _check_times(ask: CampaignAsk, now: datetime) -> None:
         start = max(now, ask.start_at or now)
         if ask.repeat is not None:
-            start = ask.repeat.next_run(start)
+            start = ask.repeat.first_run(start)
             if ask.pace.finish_by is not None:
                 raise wrong("finish_by", "is one moment, and a repeating campaign has many; give rate_per_minute")
         if ask.not_after is not None and ask.not_after <= start:

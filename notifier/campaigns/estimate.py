@@ -41,7 +41,7 @@ class Estimator:
             now = await database.now(tx)
         plan, _ = self._checker.plan(caller, ask, now=now)
         start = max(now, plan.start_at or now)
-        start = plan.repeat.next_run(start) if plan.repeat else start
+        start = plan.repeat.first_run(start) if plan.repeat else start
         size = await self._audiences.size(caller.service_id, plan.audience)
         duration = duration_of(plan, size, start=start, rules=self._rules)
         check_possible(plan, size, start=start, rules=self._rules)

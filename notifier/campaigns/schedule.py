@@ -89,7 +89,7 @@ class Campaigns:
 
     def _new(self, caller: Caller, plan: Plan, version: str, now: datetime) -> Campaign:
         starts = max(now, plan.start_at or now)
-        due_at = plan.repeat.next_run(starts) if plan.repeat else starts
+        due_at = plan.repeat.first_run(starts) if plan.repeat else starts
         return Campaign(
             id=self._new_id(now),
             service_id=caller.service_id,

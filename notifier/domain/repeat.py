@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cronsim import CronSim, CronSimError
@@ -13,6 +13,7 @@ from notifier.domain.window import zone
 
 #: Whoever asks for a moment that never comes (30 February) is told so.
 _SOME_MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+_TICK = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,15 @@ class Repeat:
         except StopIteration:
             raise ValueError("names a moment that never comes") from None
 
+    def first_run(self, not_before: datetime) -> datetime:
+        """The first moment that is `not_before` itself or later."""
+        return self.next_run(not_before - _TICK)
+
     def next_run(self, after: datetime) -> datetime:
         """The first moment later than `after`. In the night when clocks go forward or back, once."""
-        local = after.astimezone(zone(self.timezone))
-        return next(CronSim(self.cron, local)).astimezone(UTC)
+        moments = CronSim(self.cron, after.astimezone(zone(self.timezone)))
+        # CronSim forgets which of the two equal hours `after` is in, and may name a moment of the first one.
+        return next(moment.astimezone(UTC) for moment in moments if moment.astimezone(UTC) > after)
 
     def to_json(self) -> dict[str, Any]:
         return {"cron": self.cron, "timezone": self.timezone}

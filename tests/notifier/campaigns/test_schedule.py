@@ -69,6 +69,45 @@ async def test_what_cannot_be_carried_out_is_refused_with_its_field(
     assert not await sql(stage.database, "SELECT id FROM campaigns")
 
 
+@pytest.mark.parametrize(
+    ("start_at", "run"),
+    [
+        ("2127-03-01T09:00:00+01:00", "2127-03-01T08:00:00+00:00"),
+        ("2127-03-01T08:59:59.999999+01:00", "2127-03-01T08:00:00+00:00"),
+        ("2127-03-01T09:00:00.000001+01:00", "2127-04-01T07:00:00+00:00"),
+    ],
+)
+async def test_a_start_on_a_moment_of_the_repeat_is_its_first_run(stage: Stage, start_at: str, run: str) -> None:
+    start = datetime.fromisoformat(start_at)
+    id = await stage.plan(repeat=Repeat("0 9 1 * *", "Europe/Berlin"), start_at=start)
+    assert (await stage.shown(id))["next_run_at"] == run
+    ask = an_ask(repeat=Repeat("0 9 1 * *", "Europe/Berlin"), start_at=start)
+    assert (await stage.estimator.estimate(stage.caller, ask))["start_at"] == run
+
+
+async def test_a_start_on_the_last_moment_before_not_after_is_accepted(stage: Stage) -> None:
+    start = datetime(2127, 3, 1, 9, tzinfo=UTC)
+    id = await stage.plan(repeat=Repeat("0 9 1 * *"), start_at=start, not_after=start + timedelta(seconds=1))
+    assert (await stage.shown(id))["next_run_at"] == "2127-03-01T09:00:00+00:00"
+
+
+@pytest.mark.parametrize("start_at", [None, datetime(2020, 1, 1, tzinfo=UTC)])
+async def test_a_start_that_is_over_or_left_out_is_now(stage: Stage, start_at: datetime | None) -> None:
+    before = datetime.now(UTC) - timedelta(minutes=1)
+    shown = await stage.shown(await stage.plan(repeat=Repeat("* * * * *"), start_at=start_at))
+    next_run_at = datetime.fromisoformat(shown["next_run_at"])
+    assert datetime.fromisoformat(shown["created_at"]) <= next_run_at
+    assert before < next_run_at <= datetime.now(UTC) + timedelta(minutes=1)
+
+
+async def test_the_runs_after_the_first_are_each_later_than_the_one_before(stage: Stage) -> None:
+    await stage.people(1)
+    id = await stage.plan(repeat=Repeat("* * * * *"), start_at=datetime(2127, 3, 1, 9, tzinfo=UTC))
+    await sql(stage.database, "UPDATE campaigns SET due_at = now() WHERE id = :id", id=id)
+    await stage.walk()
+    assert (await stage.shown(id))["next_run_at"] == "2127-03-01T09:01:00+00:00"
+
+
 async def test_a_finish_that_no_pace_could_keep_is_refused_with_the_earliest_that_could(stage: Stage) -> None:
     stage.rules = replace(stage.rules, capacity=1)
     await stage.people(*range(1, 101))
