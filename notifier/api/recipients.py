@@ -43,7 +43,10 @@ class RecipientRequest(Body):
 
 
 class RecipientItem(RecipientRequest):
-    """One recipient of a batch; `devices` and `subscriptions`, when given, replace those there are."""
+    """One recipient of a batch; `devices` and `subscriptions`, when given, replace those there are.
+
+    A device or browser that a batch gives to several recipients belongs to the last of them.
+    """
 
     id: UserId
     devices: list[DeviceBody] | None = Field(None, max_length=MAX_DEVICES)

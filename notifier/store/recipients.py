@@ -54,13 +54,14 @@ REPLACE_DEVICES = text("""
        AND token <> ALL(CAST(:token AS text[]))
 """)
 
-# A token registered again moves to whoever holds the phone now.
+# A token registered again moves to whoever holds the phone now: the last of those who name it. In order of the tokens,
+# so that two who write the same ones at once do not wait for each other.
 PUT_DEVICES = text("""
     INSERT INTO devices (service_id, token, recipient_id, platform)
     SELECT DISTINCT ON (token) :service_id, token, recipient_id, platform
       FROM unnest(CAST(:recipient_id AS bigint[]), CAST(:token AS text[]), CAST(:platform AS text[]))
-           AS d(recipient_id, token, platform)
-     ORDER BY token
+           WITH ORDINALITY AS d(recipient_id, token, platform, place)
+     ORDER BY token, place DESC
     ON CONFLICT (service_id, token) DO UPDATE SET recipient_id = excluded.recipient_id, platform = excluded.platform
 """)
 
@@ -73,8 +74,8 @@ PUT_SUBSCRIPTIONS = text("""
     INSERT INTO subscriptions (service_id, endpoint, recipient_id, p256dh, auth)
     SELECT DISTINCT ON (endpoint) :service_id, endpoint, recipient_id, p256dh, auth
       FROM unnest(CAST(:recipient_id AS bigint[]), CAST(:endpoint AS text[]), CAST(:p256dh AS text[]),
-                  CAST(:auth AS text[])) AS s(recipient_id, endpoint, p256dh, auth)
-     ORDER BY endpoint
+                  CAST(:auth AS text[])) WITH ORDINALITY AS s(recipient_id, endpoint, p256dh, auth, place)
+     ORDER BY endpoint, place DESC
     ON CONFLICT (service_id, endpoint) DO UPDATE
        SET recipient_id = excluded.recipient_id, p256dh = excluded.p256dh, auth = excluded.auth
 """)
@@ -116,8 +117,11 @@ async def load(db: Connection, keys: Sequence[tuple[int, int]]) -> dict[tuple[in
 
 
 async def upsert(db: Connection, service_id: int, changes: Sequence[RecipientChange]) -> int:
-    """Create or replace recipients; returns how many are new. Of one id given twice, the last counts."""
-    last = {change.id: change for change in changes}
+    """Create or replace recipients; returns how many are new.
+
+    Of one id given twice, the last counts. A token or a browser given for several belongs to the last of them.
+    """
+    last = _last_of_each(changes)
     rows = await db.execute(
         UPSERT,
         {
@@ -135,6 +139,15 @@ async def upsert(db: Connection, service_id: int, changes: Sequence[RecipientCha
     if having := [change for change in last.values() if change.subscriptions is not None]:
         await _replace_subscriptions(db, service_id, having)
     return created
+
+
+def _last_of_each(changes: Sequence[RecipientChange]) -> dict[int, RecipientChange]:
+    """The last change of each id, in the order in which those stand. (A dict keeps the place of an id's first one.)"""
+    last: dict[int, RecipientChange] = {}
+    for change in changes:
+        last.pop(change.id, None)
+        last[change.id] = change
+    return last
 
 
 async def _replace_devices(db: Connection, service_id: int, changes: Sequence[RecipientChange]) -> None:

@@ -206,3 +206,26 @@ async def test_a_batch_may_hand_devices_over_in_any_direction(running: Running) 
     await _put(running, {"id": 5, "devices": [{"token": "b"}]}, {"id": 6, "devices": [{"token": "a"}]})
     held = {id: [device["token"] for device in (await _shown(running, id))["devices"]] for id in (5, 6)}
     assert held == {5: ["b"], 6: ["a"]}
+
+
+async def test_a_phone_and_a_browser_that_a_batch_gives_to_several_belong_to_the_last_of_them(running: Running) -> None:
+    both = {"devices": [{"token": "SHARED", "platform": "ios"}], "subscriptions": [a_subscription()]}
+    for ids in ((11, 12), (14, 13), (13, 11, 12)):
+        answer = await _put(running, *({"id": id} | both for id in ids))
+        assert (answer.status, answer.body["accepted"]) == (200, len(ids))
+        for id in ids:
+            person = await _shown(running, id)
+            has = (person["devices"], person["subscriptions"])
+            assert has == ((both["devices"], both["subscriptions"]) if id == ids[-1] else ([], [])), (ids, id)
+    answer = await running.send(recipient={"id": 11}, channels=["push"])
+    assert answer.body["deliveries"] == [{"channel": "push", "status": "suppressed", "reason": "no_address"}]
+
+
+async def test_of_one_id_given_twice_the_place_of_the_last_counts_for_its_phone(running: Running) -> None:
+    phone = {"devices": [{"token": "SHARED"}]}
+    await _put(running, {"id": 5, "devices": [A_PHONE]}, {"id": 6} | phone, {"id": 5} | phone)
+    assert [device["token"] for device in (await _shown(running, 5))["devices"]] == ["SHARED"]
+    assert (await _shown(running, 6))["devices"] == []
+    await _put(running, {"id": 5} | phone, {"id": 6} | phone, {"id": 5, "devices": []})
+    assert (await _shown(running, 5))["devices"] == []
+    assert [device["token"] for device in (await _shown(running, 6))["devices"]] == ["SHARED"]
