@@ -8,19 +8,21 @@ value of a row in its words.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from sqlalchemy import event, text
+from sqlalchemy import BigInteger, Date, DateTime, TextClause, bindparam, event, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.types import TypeEngine
 
 from notifier.domain.chunk import Axis, Value, after, axis_of, greatest, least
 from notifier.domain.errors import SettingsInvalid, SourceInvalid, SourceNotFound, SourceUnavailable
-from notifier.store.database import is_weather
+from notifier.store.database import is_weather, sqlstate
 from notifier.store.source_options import SourceOptions
 
 T = TypeVar("T")
@@ -32,6 +34,22 @@ MOST_TIES = 64
 MAX_ID = 2**63 - 2
 MAX_TEXT = 1000
 MAX_COLUMNS = 50
+
+#: What PostgreSQL is told of the type of a bound. Left to itself it takes that of the column, and then refuses a bound
+#: that an `integer` has no room for; and the driver refuses a moment with an offset for a `timestamp`.
+#: With another whole number or moment each is compared by an index of that column as well (integer_ops, datetime_ops);
+#: a `timestamp` is read in the time zone of the session, UTC.
+_BOUNDS: dict[Axis, TypeEngine[Any]] = {
+    Axis.ID: BigInteger(),
+    Axis.DATE: Date(),
+    Axis.DATETIME: DateTime(timezone=True),
+}
+_BOUND_NAMES = {Axis.ID: "bigint", Axis.DATE: "date", Axis.DATETIME: "timestamptz"}
+#: `:start::bigint` as PostgreSQL has it, which SQLAlchemy does not read as a parameter with a cast.
+_CAST = re.compile(r"(?<!:):(start|stop|limit)::")
+#: SQLSTATEs that may come of the type or size of a bound: a value refused by the driver, or out of range; a cast,
+#: an operator or a function that is not there for it.
+_OF_BOUNDS = {"22000", "22003", "22008", "42725", "42804", "42846", "42883", "42P18"}
 
 _ADDRESSES = ("email", "push_token")
 _OWN = {"id", "email", "locale", "timezone", "push_token"}
@@ -107,18 +125,21 @@ class Source:
     # -- asking --
 
     async def _one(self, what: str, start: Value | None, stop: Value | None) -> Any:
-        asked = text(f"SELECT {what} FROM ({self._options.query}) AS audience")  # noqa: S608  # the operator's query
+        sql = f"SELECT {what} FROM ({self._options.query}) AS audience"  # noqa: S608  # the operator's query
+        statement = self._statement(sql)
         low = least(self.axis) if start is None else start
         high = greatest(self.axis) if stop is None else stop
 
         async def ask(connection: AsyncConnection) -> Any:
-            return (await connection.execute(asked, self._bounds(low, high, _ALL))).scalar_one()
+            return (await connection.execute(statement, self._bounds(low, high, _ALL))).scalar_one()
 
         return await self._ask(ask)
 
     async def _read(self, start: Value, stop: Value, limit: int) -> Sequence[Mapping[str, Any]]:
+        statement = self._statement(self._options.query)
+
         async def ask(connection: AsyncConnection) -> Sequence[Mapping[str, Any]]:
-            rows = await connection.execute(text(self._options.query), self._bounds(start, stop, limit))
+            rows = await connection.execute(statement, self._bounds(start, stop, limit))
             return [dict(row) for row in rows.mappings().fetchmany(limit + 1)]
 
         return await self._ask(ask)
@@ -135,13 +156,30 @@ class Source:
             if is_weather(error):
                 raise SourceUnavailable(f"The source {name} cannot be reached ({_kind(error)}).") from error
             if isinstance(error, SQLAlchemyError | TypeError | ValueError | OverflowError):
-                raise self._invalid(f"failed ({_kind(error)})") from error
+                raise self._invalid(f"failed ({_kind(error)}){self._hint(error)}") from error
             raise
+
+    def _hint(self, error: Exception) -> str:
+        """What to look at, if the database or its driver may have refused a bound: those are ours."""
+        if not self._is_postgresql or sqlstate(error) not in _OF_BOUNDS:
+            return ""
+        return f"; :start and :stop are {_BOUND_NAMES[self.axis]}: its casts, operators and functions must take that"
 
     def _connect(self) -> Any:
         if self._engine is None:
             self._engine = _engine(self._options)
         return self._engine.connect()
+
+    @property
+    def _is_postgresql(self) -> bool:
+        return self._options.url.drivername.startswith("postgresql")
+
+    def _statement(self, sql: str) -> TextClause:
+        """`sql` with the types of its bounds."""
+        statement = text(_CAST.sub(r":\1 ::", sql))
+        if not self._is_postgresql:
+            return statement
+        return statement.bindparams(*(bindparam(name, type_=_BOUNDS[self.axis]) for name in ("start", "stop")))
 
     def _bounds(self, start: Value, stop: Value, limit: int) -> dict[str, Any]:
         return {"start": self._bound(start), "stop": self._bound(stop), "limit": limit}
@@ -298,5 +336,7 @@ def _engine(options: SourceOptions) -> AsyncEngine:
 def _kind(error: Exception) -> str:
     """What sort of error it is; its words would show rows and parameters."""
     cause: Any = error.orig if isinstance(error, DBAPIError) else error
+    if getattr(cause.__cause__, "sqlstate", None):
+        cause = cause.__cause__  # SQLAlchemy's "Error" tells less than the driver's name for it
     code = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None)
     return f"{type(cause).__name__} {code}" if code else type(cause).__name__

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from notifier.campaigns.explain import consider
 from notifier.domain.ask import AudienceAsk
 from notifier.domain.errors import CampaignInvalid, SourceNotFound
 from notifier.domain.notification import Channel
+from notifier.embedded.stack import Stack
 from tests.builders import LIVE, NOW, sql
 from tests.notifier.campaigns.conftest import Stage, an_ask
 from tests.notifier.store.test_sources import options
@@ -225,3 +227,78 @@ async def test_a_source_is_estimated_by_counting_it(stage: Stage, product: Produ
     use(stage, product)
     told = await stage.estimator.estimate(stage.caller, an_ask(audience=OF_USERS, chunk_size=25))
     assert (told["recipients"], told["chunks"], told["gaps"]) == (60, 3, None)
+
+
+# -- PostgreSQL, with the query of docs/campaigns.md and the types that frameworks give to columns --
+
+DOCUMENTED = "SELECT id, email, locale, plan FROM users WHERE id >= :start AND id < :stop ORDER BY id LIMIT :limit"
+SIXTY = list(range(1, 61))
+
+
+@pytest.fixture
+async def table_url(stack: Stack) -> AsyncIterator[str]:
+    """A product's database, with 60 users who joined a minute after each other."""
+    url = stack.start_servers().database_url
+    connection = await asyncpg.connect(url)
+    await connection.execute("CREATE TABLE users (id serial, email text, locale text, plan text, joined timestamp)")
+    await connection.execute(
+        "INSERT INTO users (email, joined) "
+        "SELECT 'u' || n || '@example.com', timestamp '2026-01-31 22:59' + n * interval '1 minute' "
+        "FROM generate_series(1, 60) AS n"
+    )
+    yield url
+    await connection.execute("DROP TABLE users")
+    await connection.close()
+
+
+@pytest.mark.parametrize("chunk_size", [7, 60, 1000])
+@pytest.mark.parametrize(
+    ("start", "stop", "ids"),
+    [
+        (None, None, SIXTY),
+        (None, 2147483647, SIXTY),
+        (None, 2147483648, SIXTY),
+        (1, 2**63 - 1, SIXTY),
+        (11, 31, SIXTY[10:30]),
+        (61, None, []),
+        (2**31, None, []),
+    ],
+)
+async def test_everybody_of_a_table_with_a_serial_id_is_told(
+    stage: Stage, table_url: str, chunk_size: int, start: int | None, stop: int | None, ids: list[int]
+) -> None:
+    stage.with_sources(users=options(table_url, DOCUMENTED))
+    audience = AudienceAsk(source="users", start=start, stop=stop)
+    ask = an_ask(audience=audience, channels=(Channel.EMAIL,))
+    assert (await stage.estimator.estimate(stage.caller, ask))["recipients"] == len(ids)
+    id = await stage.plan(audience=audience, channels=(Channel.EMAIL,), chunk_size=chunk_size)
+    for _ in range(12):
+        await stage.hurry()
+        await stage.walk()
+    assert await stage.told() == {(who, "email"): 1 for who in ids}
+    assert (await stage.shown(id))["status_reason"] == (None if ids else "empty_audience")
+
+
+@pytest.mark.parametrize("chunk_size", [7, 60, 1000])
+@pytest.mark.parametrize(
+    ("start", "stop", "ids"),
+    [
+        (None, None, SIXTY),
+        ("2026-01-31T23:10:00Z", "2026-02-01T00:30:00+01:00", SIXTY[10:30]),
+        ("2026-01-31T23:00:00Z", "9999-01-01T00:00:00Z", SIXTY),
+    ],
+)
+async def test_everybody_of_a_table_with_moments_without_a_time_zone_is_told(
+    stage: Stage, table_url: str, chunk_size: int, start: str | None, stop: str | None, ids: list[int]
+) -> None:
+    query = DOCUMENTED.replace("id >=", "joined >=").replace("id <", "joined <").replace("BY id", "BY joined")
+    query = query.replace("plan FROM", "plan, joined FROM")
+    stage.with_sources(users=options(table_url, query, axis="datetime", column="joined"))
+    audience = AudienceAsk(source="users", start=start, stop=stop)
+    ask = an_ask(audience=audience, channels=(Channel.EMAIL,))
+    assert (await stage.estimator.estimate(stage.caller, ask))["recipients"] == len(ids)
+    await stage.plan(audience=audience, channels=(Channel.EMAIL,), chunk_size=chunk_size)
+    for _ in range(12):
+        await stage.hurry()
+        await stage.walk()
+    assert await stage.told() == {(who, "email"): 1 for who in ids}
