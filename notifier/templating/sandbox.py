@@ -64,7 +64,10 @@ class Allowance:
     cpu_until: float = 0.0
 
     def charge(self, steps: int, written: int = 0) -> None:
-        """Take from the allowance; Exhausted when it is used up."""
+        """Take from the allowance; Exhausted when it is used up, and for what is no amount: it never rises."""
+        # Written so that NaN, which compares as false with everything, is no amount either.
+        if not (steps >= 0 and written >= 0):
+            raise Exhausted("the template charges a negative amount")
         self.steps -= steps
         self.written -= written
         if self.steps < self.look_at:
@@ -214,6 +217,15 @@ _NODES = frozenset(
     }
 )  # fmt: skip
 
+#: The filters that the guard puts in. No author can name them: the lexer reads no space as part of a name, the guard
+#: refuses a filter's name that is not among the author's, and so does `call_filter` for one made at run time.
+_EACH, _ENTERED, _FLAT, _JOINED = "each item", "entered macro", "flat item", "joined texts"
+#: Filters that call another filter, or a test, by the name in this argument.
+_CALLS_BY_NAME = {
+    "map": ("filter", 0), "select": ("test", 0), "reject": ("test", 0),
+    "selectattr": ("test", 1), "rejectattr": ("test", 1),
+}  # fmt: skip
+
 _ATTRIBUTES: tuple[tuple[type, frozenset[str]], ...] = (
     (
         LoopContext,
@@ -243,13 +255,16 @@ class Sandbox(ImmutableSandboxedEnvironment):
             cache_size=0,
         )
         self.globals = {"range": few_numbers}
+        self.author_filters = dict(filters)
         self.filters = {
             **filters,
-            "each_": each,
-            "entered_": pass_context(lambda _, steps: entered(steps)),
-            "flat_": flat,
-            "joined_": joined,
+            _EACH: each,
+            _ENTERED: pass_context(lambda _, steps: entered(steps)),
+            _FLAT: flat,
+            _JOINED: joined,
         }
+        # Jinja2's own test would tell of the guard's filters too.
+        self.tests = {**self.tests, "filter": lambda name: name in self.author_filters}
         self.binop_table = {**self.binop_table, "+": _add, "*": _multiply, "%": _modulo}
 
     def compile_part(self, source: str, name: str) -> Template:
@@ -263,6 +278,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return Template.from_code(self, self.compile(tree, name, name), self.globals)
         except (RecursionError, MemoryError, SyntaxError, ValueError, OverflowError) as error:
             raise TemplateError(f"nested too deeply or not understood ({type(error).__name__})") from None
+
+    def call_filter(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        # `map` comes here with a name that may have been made at run time. It may be data, so it is not shown.
+        if name not in self.author_filters:
+            raise Unsafe("map names a filter that does not exist")
+        return super().call_filter(name, *args, **kwargs)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:  # noqa: ARG002  (Jinja2's signature)
         return any(isinstance(obj, kind) and attr in names for kind, names in _ATTRIBUTES)
@@ -299,9 +320,18 @@ class _Guard(NodeTransformer):
         return super().generic_visit(node, *args, **kwargs)
 
     def visit_Filter(self, node: nodes.Filter) -> nodes.Node:
-        if node.name not in self.sandbox.filters:
+        if node.name not in self.sandbox.author_filters:
             self._refuse(f"there is no filter {node.name!r}", node)
+        if node.name in _CALLS_BY_NAME:
+            self._check_name(node, *_CALLS_BY_NAME[node.name])
         return self.generic_visit(node)
+
+    def _check_name(self, node: nodes.Filter, kind: str, place: int) -> None:
+        """Refuse `map("nothing")` and the like; a name that is made at run time is checked then."""
+        names = self.sandbox.author_filters if kind == "filter" else self.sandbox.tests
+        for name in node.args[place : place + 1]:
+            if isinstance(name, nodes.Const) and name.value not in names:
+                self._refuse(f"there is no {kind} {name.value!r}", name)
 
     def visit_Call(self, node: nodes.Call) -> nodes.Node:
         target = node.node
@@ -318,7 +348,7 @@ class _Guard(NodeTransformer):
         cost = sum(len(text.data) for text in node.find_all(nodes.TemplateData))
         self.generic_visit(node)
         assert isinstance(node.iter, nodes.Expr)
-        node.iter = self._through("each_", node.iter, nodes.Const(steps), nodes.Const(cost))
+        node.iter = self._through(_EACH, node.iter, nodes.Const(steps), nodes.Const(cost))
         return node
 
     def visit_Macro(self, node: nodes.Macro) -> nodes.Node:
@@ -330,7 +360,7 @@ class _Guard(NodeTransformer):
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
         first, *rest = node.nodes
-        return self._through("joined_", first, *rest)
+        return self._through(_JOINED, first, *rest)
 
     def visit_List(self, node: nodes.List) -> nodes.Node:
         self.generic_visit(node)
@@ -350,15 +380,13 @@ class _Guard(NodeTransformer):
 
     def _flat(self, item: nodes.Expr) -> nodes.Expr:
         return (
-            item
-            if isinstance(item, (nodes.Const, nodes.List, nodes.Tuple, nodes.Dict))
-            else self._through("flat_", item)
+            item if isinstance(item, (nodes.Const, nodes.List, nodes.Tuple, nodes.Dict)) else self._through(_FLAT, item)
         )
 
     def _entered(self, node: nodes.Macro | nodes.CallBlock) -> nodes.Node:
         steps = nodes.Const(sum(1 for _ in node.find_all(nodes.Expr)), lineno=node.lineno)
         self.generic_visit(node)
-        node.body = [nodes.Output([self._through("entered_", steps)], lineno=node.lineno), *node.body]
+        node.body = [nodes.Output([self._through(_ENTERED, steps)], lineno=node.lineno), *node.body]
         return node
 
     def _through(self, name: str, subject: nodes.Expr, *args: nodes.Expr) -> nodes.Filter:

@@ -14,16 +14,22 @@ from notifier.domain.content import DesktopContent, EmailContent, PushContent
 from notifier.domain.errors import NotifierError
 from notifier.domain.notification import Channel
 from notifier.domain.recipient import Recipient
-from notifier.templating import Template, check_data, load, render
-from tests.notifier.templating.builders import SHIPPED, a_mail, a_push, mail_of, push_of
+from notifier.templating import Template, check, check_data, load, render
+from notifier.templating.filters import KNOWN
+from notifier.templating.parts import HTML, TEXT
+from tests.notifier.templating.builders import SHIPPED, a_folder, a_mail, a_push, mail_of, push_of
 from tests.notifier.templating.test_sandbox import ESCAPES as MORE_ESCAPES
-from tests.security.corpus.templates import BOMBS, ESCAPES
+from tests.security.corpus.templates import BOMBS, CALLS_BY_TEXT, CALLS_BY_WORD, ESCAPES
 
 SECRET = "only-python-knows"
 PLACES = ("subject", "text", "html", "push")
 #: What a rendered escape shows of Python.
 PYTHON = ("<class", "<built-in", "<function", "<module", "<bound method", "object at 0x", "root:", "environ(")
 CATALOGUE = load(SHIPPED)
+#: The filters that only the guard may use, by what they are called today and by what they were called once.
+INTERNAL = sorted(
+    {*(HTML.filters.keys() | TEXT.filters.keys()) - KNOWN.keys(), "each_", "entered_", "flat_", "joined_"}
+)
 #: Other languages' marks, too.
 EVALUATED = [*ESCAPES, *MORE_ESCAPES, "{{ 7 * 191 }}", "{% for a in range(9) %}x{% endfor %}", "{# gone #}", "${7*191}", "#{7*191}", "<%= 7*191 %>", "{{{ 7*191 }}}", "%s%n%d", "{0}", "$amount"]  # fmt: skip # noqa: E501
 
@@ -39,10 +45,45 @@ def test_no_known_escape_gets_out_of_a_template_wherever_it_stands(tmp_path: Pat
     assert not any(word in said for word in PYTHON)
 
 
-def _rendered(root: Path, source: str, place: str) -> object:
+def _rendered(root: Path, source: str, place: str, *, value: str = SECRET) -> object:
     if place == "push":
-        return push_of(a_push(root, body=source), {"value": SECRET})
-    return mail_of(a_mail(root, **{place: source}), {"value": SECRET})
+        return push_of(a_push(root, body=source), {"value": value})
+    return mail_of(a_mail(root, **{place: source}), {"value": value})
+
+
+@pytest.mark.parametrize("name", INTERNAL)
+@pytest.mark.parametrize("call", [*CALLS_BY_WORD, *CALLS_BY_TEXT])
+def test_no_author_can_call_what_the_guard_puts_in(tmp_path: Path, call: str, name: str) -> None:
+    """Neither by its name in the source nor by a name that is made when it is rendered."""
+    for place in ("subject", "text", "html", "push"):
+        with pytest.raises(NotifierError):
+            _rendered(tmp_path / place, call.replace("NAME", name), place, value=name)
+
+
+@pytest.mark.parametrize("call", ["{{ -9 | entered_ }}", "{{ [-9] | map('entered_') | list | length }}"])
+@pytest.mark.parametrize("file", ["email.subject.txt", "email.txt", "email.html", "_layouts/part.html", "push.json", "desktop.json"])  # fmt: skip # noqa: E501
+def test_the_check_names_a_filter_that_is_not_the_authors_wherever_it_stands(
+    tmp_path: Path, file: str, call: str
+) -> None:
+    document = {"title": "t", "body": "b"}
+    files = {"email.subject.txt": "s", "email.html": "<p>h</p>{% include 'part.html' %}", "email.txt": "t"}
+    files |= {"_layouts/part.html": "<p>p</p>", "push.json": json.dumps(document), "desktop.json": json.dumps(document)}
+    files[file] = json.dumps(document | {"data": {"kind": call}}) if file.endswith(".json") else call
+    a_folder(tmp_path, files, channels='["email", "push", "desktop"]')
+    [finding] = check(tmp_path)
+    assert (finding.severity, finding.code) == ("error", "broken")
+    assert "there is no filter 'entered_'" in finding.message
+
+
+@pytest.mark.parametrize("name", INTERNAL)
+def test_nothing_tells_an_author_which_filters_the_guard_has(tmp_path: Path, name: str) -> None:
+    source = "{{ value is filter }} {{ [value] | select('filter') | list | length }} {{ 'upper' is filter }}"
+    assert mail_of(a_mail(tmp_path, text=source), {"value": name}).text == "False 0 True\n"
+
+
+def test_a_filter_may_be_named_when_it_is_rendered_if_it_is_the_authors(tmp_path: Path) -> None:
+    source = "{{ ['a'] | map(value) | join }}{{ ['b'] | map('upp' ~ 'er') | join }}{{ [1, 2] | select('odd') | join }}"
+    assert mail_of(a_mail(tmp_path, text=source), {"value": "upper"}).text == "AB1\n"
 
 
 def test_the_corpus_bites_who_has_no_sandbox() -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
 import tracemalloc
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from babel import Locale
+from hypothesis import given
+from hypothesis import strategies as st
 
 from notifier.domain.errors import TemplateRenderFailed, TemplatesInvalid
+from notifier.templating.sandbox import Allowance, Exhausted
 from tests.notifier.templating.builders import a_mail, mail_of
 
 SECRET = "only-python-knows"
@@ -173,3 +179,27 @@ def test_ordinary_means_of_expression_work(tmp_path: Path) -> None:
 def test_a_long_table_is_within_the_allowance(tmp_path: Path) -> None:
     source = "{% for n in range(500) %}Line {{ n }} of the table, {{ value }}: {{ n * 2 }}\n{% endfor %}"
     assert mail_of(a_mail(tmp_path, text=source), {"value": "x" * 50}).text.count("\n") == 500
+
+
+@pytest.mark.parametrize("what", ["steps", "written"])
+@pytest.mark.parametrize("amount", [-1, -(10**300), -0.5, -math.inf, math.nan, Decimal(-1), Decimal("-Infinity")])
+def test_an_allowance_refuses_to_be_given_back(what: str, amount: int) -> None:
+    allowed = Allowance(Locale("en"))
+    before = (allowed.steps, allowed.written)
+    with pytest.raises(Exhausted):
+        allowed.charge(**{"steps": 1, "written": 1} | {what: amount})
+    assert (allowed.steps, allowed.written) == before
+
+
+@given(st.lists(st.tuples(*[st.one_of(st.integers(), st.booleans(), st.floats(), st.sampled_from([10**400]))] * 2)))
+def test_no_charge_raises_an_allowance(charges: list[tuple[int, int]]) -> None:
+    allowed = Allowance(Locale("en"))
+    for steps, written in charges:
+        before = (allowed.steps, allowed.written)
+        try:
+            allowed.charge(steps, written)
+        except (Exhausted, OverflowError):
+            return
+        assert allowed.steps <= before[0]
+        assert allowed.written <= before[1]
+        assert allowed.written >= 0

@@ -90,8 +90,79 @@ ESCAPES = (
     "{{ true.__class__ }}{{ none.__class__ }}{{ 1.5.__class__ }}",
 )
 
+#: Ways to call a filter NAME that is not the author's, with an amount that would give the allowance back. `value` is NAME.
+#: The first ones are words of a source; the others say the name as a text, where the lexer has no say.
+CALLS_BY_WORD = (
+    "{{ -10000000000 | NAME }}",
+    "{{ [1] | NAME(-10000000000, -10000000000) | list | length }}",
+    "{% set _ = -10000000000 | NAME %}",
+    "{% set _ | NAME %}1{% endset %}",
+    "{% set _ | upper | NAME | lower %}1{% endset %}",
+    "{% filter NAME %}1{% endfilter %}",
+    "{% for _ in [1] | NAME(-10000000000, -10000000000) %}{% endfor %}",
+    "{% for _ in [1] if 1 | NAME %}{% endfor %}",
+    "{% if false %}{{ 1 | NAME }}{% endif %}",
+    "{{ (1 | NAME) if false else 2 }}",
+    "{% with a = 1 | NAME %}{% endwith %}",
+    "{% macro m(a=1 | NAME) %}{% endmacro %}",
+    "{% macro m() %}{{ caller() }}{% endmacro %}{% call m() %}{{ 1 | NAME }}{% endcall %}",
+    "{{ {'a': 1 | NAME}['a'] }}{{ [1 | NAME] | first }}",
+    "{{ value[1 | NAME:] }}",
+    "{{ value | replace('a', 1 | NAME) }}",
+    "{{ NAME }}",
+    "{{ NAME(-10000000000) }}",
+    "{{ range.NAME }}",
+    "{{ 1 is NAME }}",
+    "{{ 1 | NAME.NAME }}",
+)
+CALLS_BY_TEXT = (
+    "{{ [-10000000000] | map('NAME') | list | length }}",
+    "{{ [[1]] | map('NAME', -10000000000, -10000000000) | map('list') | list | length }}",
+    "{{ [[1]] | map('NAME', steps=-10000000000, cost=-10000000000) | map('list') | list | length }}",
+    "{% if false %}{{ [-1] | map('NAME') | list | length }}{% endif %}",
+    "{% set n = 'NAME' %}{{ [-10000000000] | map(n) | list | length }}",
+    "{{ [-10000000000] | map('NAME'[:3] ~ 'NAME'[3:]) | list | length }}",
+    "{{ [-10000000000] | map('NAME'[:3] + 'NAME'[3:]) | list | length }}",
+    "{{ [-10000000000] | map(['NAME'[:3], 'NAME'[3:]] | join) | list | length }}",
+    "{{ [-10000000000] | map('NAME' | replace('#', '')) | list | length }}",
+    "{{ [-10000000000] | map('NAME' | e) | list | length }}",
+    "{% set n %}NAME{% endset %}{{ [-10000000000] | map(n) | list | length }}",
+    "{{ [-10000000000] | map(value) | list | length }}",
+    "{{ [-10000000000] | map(*[value]) | list | length }}",
+    "{{ [-10000000000] | map(*['NAME']) | list | length }}",
+    "{{ [[-10000000000]] | map('map', 'NAME') | map('list') | list | length }}",
+    "{{ [[-10000000000]] | map('map', value) | map('list') | list | length }}",
+    "{{ [-10000000000] | select('NAME') | list | length }}",
+    "{{ [-10000000000] | reject('NAME') | list | length }}",
+    "{{ [{'a': -10000000000}] | selectattr('a', 'NAME') | list | length }}",
+    "{{ [{'a': -10000000000}] | rejectattr('a', 'NAME') | list | length }}",
+    "{{ [-10000000000] | select(value) | list | length }}",
+    "{{ [-10000000000] | map(attribute='NAME') | first }}",
+    "{{ [value, value] | sort(attribute='NAME') | length }}",
+    "{{ [value, value] | unique(attribute='NAME') | list | length }}",
+    "{{ [value] | groupby('NAME') }}",
+    "{{ [-10000000000] | sum(attribute='NAME') }}",
+    "{{ -10000000000 | attr('NAME') }}",
+    "{{ value['NAME'] }}{{ range['NAME'] }}",
+    "{{ self['NAME'] }}",
+    "{{ recipient.attributes['NAME'] }}",
+)
+
+#: The amount that `{% for %}` and macros once charged could be given back with these (names of an older release).
+GIVES_BACK = (
+    "{% set _ = -10000000000 | entered_ %}",
+    "{% set _ = [1] | each_(-10000000000, -10000000000) | list %}",
+    "{% set _ = [-10000000000] | map('entered_') | list %}",
+    "{% set n = 'ent' ~ 'ered_' %}{% set _ = [-10000000000] | map(n) | list %}",
+    "{% set _ = [[1]] | map('each_', -10000000000, -10000000000) | map('list') | list %}",
+    "{% set n = 'entered' ~ ' macro' %}{% set _ = [-10000000000] | map(n) | list %}",
+    "{% set n = 'each' ~ ' item' %}{% set _ = [[1]] | map(n, -10000000000, -10000000000) | map('list') | list %}",
+)
+_LOOPS = "{% for a in range(999) %}" * 2 + "{% for a in range(40) %}{% endfor %}" + "{% endfor %}" * 2
+
 #: Written to cost as much as they can.
 BOMBS = (
+    *(give_back + _LOOPS for give_back in GIVES_BACK),
     "{{ 2 ** 10**8 }}",
     "{{ 10 ** 10 ** 10 }}",
     "{{ range(10**9) | sum }}",
