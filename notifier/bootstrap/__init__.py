@@ -50,7 +50,7 @@ from notifier.store.connections import Pooler
 from notifier.store.database import Database
 from notifier.store.source_options import load as load_sources
 from notifier.store.sources import Sources
-from notifier.templating import Catalogue
+from notifier.templating import Catalogue, Extra
 from notifier.templating import load as load_templates
 
 __all__ = ["provider_options", "providers", "ses_events", "tracing"]
@@ -113,8 +113,8 @@ def _templates(folder: Path) -> Catalogue:
     return load_templates(folder)
 
 
-def template_extra(settings: Settings) -> dict[str, object]:
-    """Variables that every template may use."""
+def template_extra(settings: Settings) -> Extra:
+    """What every template is given beside its variables."""
     return {"brand": settings.brand}
 
 

@@ -30,7 +30,7 @@ from notifier.domain.outcome import (
 from notifier.domain.recipient import Recipient, Target, target_key
 from notifier.observe import failpoint, logs, metrics, tracing
 from notifier.store.deliveries import Claim
-from notifier.templating import Catalogue, check_data, render
+from notifier.templating import Catalogue, Extra, check_data, render
 
 log = logs.get(__name__)
 
@@ -80,7 +80,7 @@ class Sender:
         providers: Providers,
         budget: Budget,
         timeout: timedelta,
-        extra: Mapping[str, object],
+        extra: Extra,
     ) -> None:
         self._catalogue = catalogue
         self._providers = providers

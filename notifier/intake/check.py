@@ -27,7 +27,7 @@ from notifier.domain.notification import Channel, Lane, OnUnknown, Priority
 from notifier.domain.recipient import Recipient
 from notifier.store.deliveries import NewDelivery
 from notifier.store.notifications import NotificationRow
-from notifier.templating import Catalogue, Template, check_data, render
+from notifier.templating import Catalogue, Extra, Template, check_data, render
 
 _SCOPE = {Priority.URGENT: Scope.SEND_URGENT, Priority.BULK: Scope.SEND_BULK}
 
@@ -38,7 +38,7 @@ class Rules:
 
     max_attempts: int
     hint_life: Mapping[Priority, timedelta]
-    extra: Mapping[str, object]  # variables every template may use, such as the brand
+    extra: Extra  # what every template is given beside its variables
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ def check_sizes(
     data: Mapping[str, object],
     recipient: Recipient,
     *,
-    extra: Mapping[str, object],
+    extra: Extra,
 ) -> None:
     """Push and desktop payloads have hard limits at their providers, so they are rendered here once."""
     for channel in channels:

@@ -8,8 +8,9 @@ time nor much memory. This room keeps nothing, asks no clock and never touches t
 
 from notifier.templating.catalogue import Catalogue, Template, load
 from notifier.templating.check import Finding, check
+from notifier.templating.names import Extra
 from notifier.templating.render import render
 from notifier.templating.variables import Variable
 from notifier.templating.variables import check as check_data
 
-__all__ = ["Catalogue", "Finding", "Template", "Variable", "check", "check_data", "load", "render"]
+__all__ = ["Catalogue", "Extra", "Finding", "Template", "Variable", "check", "check_data", "load", "render"]

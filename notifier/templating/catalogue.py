@@ -18,12 +18,10 @@ from babel import Locale, UnknownLocaleError
 from notifier.domain.errors import TemplateNotFound, TemplatesInvalid
 from notifier.domain.notification import Channel, Priority
 from notifier.domain.retry import RetryPolicy
-from notifier.templating.parts import DEFAULT, Folder, Parts
+from notifier.templating.names import TAKEN, problem
+from notifier.templating.parts import DEFAULT, Folder, Parts, Source
 from notifier.templating.source import read
 from notifier.templating.variables import LONGEST, MAX_LENGTH, TYPES, Unfit, Variable
-
-#: Names that every template can use: who reads, who writes, in which language; and what the caller of `render` adds.
-GIVEN = frozenset({"recipient", "brand", "lang", "unsubscribe_url", "now", "subject"})
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _VARIABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -59,6 +57,19 @@ class Template:
     def example_data(self) -> dict[str, Any]:
         """`data` made of the variables' examples, for previews."""
         return {variable.name: variable.example for variable in self.variables if variable.example is not None}
+
+    def sources(self) -> Iterator[Source]:
+        """Every text of every channel and locale, as written."""
+        for by_locale in self.parts.values():
+            for parts in by_locale.values():
+                yield from parts.sources
+
+    def unknown_names(self) -> Iterator[tuple[Source, str]]:
+        """Each text with each name that it uses, though it is no variable and no send gives it."""
+        variables = {variable.name for variable in self.variables}
+        for source in self.sources():
+            for name in sorted(source.names_used() - variables - source.names):
+                yield source, name
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +121,18 @@ def template_folders(folder: Path) -> list[Path]:
 
 
 def load_one(folder: Path) -> Template:
-    """The template in `folder`; TemplatesInvalid with the first thing that is wrong."""
+    """The template in `folder`; TemplatesInvalid with the first thing that is wrong.
+
+    A name that no send gives is refused here: what uses it would be accepted, and then fail at every send.
+    """
+    template = read_one(folder)
+    if unknown := [f"{source}: {problem(name)}" for source, name in template.unknown_names()]:
+        raise TemplatesInvalid("; ".join(unknown))
+    return template
+
+
+def read_one(folder: Path) -> Template:
+    """As `load_one`, but whatever its names: for `check`, which tells of each with its place."""
     if not _NAME.fullmatch(folder.name) or len(folder.name) > 64:
         raise TemplatesInvalid(f"{folder}: a template's name is made of a-z, 0-9 and single hyphens")
     path = folder / "template.toml"
@@ -221,8 +243,8 @@ def _retry(path: Path, table: Mapping[str, Any]) -> RetryPolicy:
 def _variable(path: Path, name: str, table: Any) -> Variable:
     card = _Card(path, table if isinstance(table, dict) else {}, f"variables.{name}.")
     card.only(_VARIABLE_KEYS)
-    if not _VARIABLE_NAME.fullmatch(name) or name in GIVEN:
-        raise card.wrong("", f"cannot be a variable's name (a-z, 0-9, _; not {', '.join(sorted(GIVEN))})")
+    if not _VARIABLE_NAME.fullmatch(name) or name in TAKEN:
+        raise card.wrong("", f"cannot be a variable's name (a-z, 0-9, _; not {', '.join(sorted(TAKEN))})")
     kind = card.text("type", "string")
     if kind not in TYPES:
         raise card.wrong("type", f"must be one of {', '.join(TYPES)}")

@@ -8,14 +8,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Literal
 
-from jinja2 import TemplateSyntaxError, meta
+from jinja2 import TemplateSyntaxError
 
 from notifier.domain.content import DesktopContent, EmailContent, PushContent
 from notifier.domain.errors import TemplateRenderFailed, TemplatesInvalid
 from notifier.domain.notification import Channel
 from notifier.domain.recipient import Recipient
-from notifier.templating.catalogue import GIVEN, Template, load_one, template_folders
-from notifier.templating.parts import LAYOUTS, TEXT
+from notifier.templating.catalogue import Template, read_one, template_folders
+from notifier.templating.names import Extra, problem
+from notifier.templating.parts import LAYOUTS
 from notifier.templating.render import render
 from notifier.templating.source import pieces, read
 from notifier.templating.variables import Unfit
@@ -24,6 +25,8 @@ from notifier.templating.variables import Unfit
 LONG_SUBJECT = 78
 #: Bytes of HTML beyond which Gmail cuts a mail.
 LARGE_HTML = 102 * 1024
+#: What a send adds, with the brand of whoever has set none.
+EXTRA: Extra = {"brand": "Notifier"}
 #: What FCM and Web Push carry, in bytes; our envelope takes some of it.
 LARGE_PAYLOAD = 3 * 1024
 
@@ -64,7 +67,7 @@ def _check_one(folder: Path) -> Iterator[Finding]:
     for rest in _broken_html(sorted(folder.glob("*.html"))):
         yield Finding(folder.name, *rest)
     try:
-        template = load_one(folder)
+        template = read_one(folder)
     except TemplatesInvalid as error:
         yield Finding(folder.name, str(folder), 0, "error", "broken", error.detail)
         return
@@ -77,16 +80,9 @@ def _check_one(folder: Path) -> Iterator[Finding]:
 
 
 def _variables(template: Template, card: str) -> Iterator[Finding]:
-    declared = {variable.name for variable in template.variables}
-    used: set[str] = set()
-    for by_locale in template.parts.values():
-        for parts in by_locale.values():
-            for source in parts.sources:
-                names = meta.find_undeclared_variables(TEXT.parse(source.text)) - {"range"}
-                used |= names
-                for name in sorted(names - declared - GIVEN):
-                    message = f"{name} is used but not declared: add [variables.{name}] to template.toml"
-                    yield Finding(template.name, str(source), 0, "error", "undeclared_variable", message)
+    for source, name in template.unknown_names():
+        yield Finding(template.name, str(source), 0, "error", "undeclared_variable", problem(name))
+    used = {name for source in template.sources() for name in source.names_used()}
     for variable in template.variables:
         if variable.name not in used:
             message = f"{variable.name} is declared, but no part uses it"
@@ -102,9 +98,7 @@ def _variables(template: Template, card: str) -> Iterator[Finding]:
 
 
 def _stray_files(template: Template, folder: Path) -> Iterator[Finding]:
-    used = {
-        source.path for by_locale in template.parts.values() for parts in by_locale.values() for source in parts.sources
-    }
+    used = {source.path for source in template.sources()}
     for path in sorted(folder.iterdir()):
         if path not in used and path.name != "template.toml" and not path.name.startswith("."):
             message = "is not a part of any channel: is its name right, and the channel in `channels`?"
@@ -122,7 +116,7 @@ def _rendered(template: Template, channel: Channel, locale: str, folder: str) ->
             data=template.example_data(),
             recipient=recipient,
             locale=locale or template.locale,
-            extra={"unsubscribe_url": "https://example.com/u/token"},
+            extra=EXTRA,
         )
     except TemplateRenderFailed as error:
         yield Finding(template.name, where, 0, "error", "render_failed", f"the examples do not render: {error.detail}")

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jinja2 import Template as Compiled
-from jinja2 import TemplateError, TemplateSyntaxError
+from jinja2 import TemplateError, TemplateSyntaxError, meta
 
 from notifier.domain.errors import TemplatesInvalid
 from notifier.domain.notification import Channel
 from notifier.templating.filters import KNOWN
 from notifier.templating.markup import as_text, inlined
+from notifier.templating.names import SHARED, SUBJECT
 from notifier.templating.sandbox import Sandbox
 from notifier.templating.source import composed, read
 
@@ -50,9 +51,15 @@ class Source:
     text: str
     #: `key` within a JSON part; empty for a file that is one template
     key: str = ""
+    #: the names that a send gives to it, beside the template's variables
+    names: frozenset[str] = SHARED
 
     def __str__(self) -> str:
         return f"{self.path}{': ' + self.key if self.key else ''}"
+
+    def names_used(self) -> set[str]:
+        """The names that it uses and does not set itself; the source must be one that compiles."""
+        return meta.find_undeclared_variables(TEXT.parse(self.text)) - TEXT.globals.keys()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +99,11 @@ class Folder:
 
     def _email(self, _: Channel, locale: str, files: Mapping[tuple[str, str], Path]) -> Parts:
         subject = Source(path := files["email.subject", "txt"], self._composed(path, locale))
-        html = Source(path := files["email", "html"], self._composed(path, locale))
+        after_subject = SHARED | {SUBJECT}
+        html = Source(path := files["email", "html"], self._composed(path, locale), names=after_subject)
         sources = [subject, html]
         if path_of_text := files.get(("email", "txt")):
-            text = Source(path_of_text, self._composed(path_of_text, locale))
+            text = Source(path_of_text, self._composed(path_of_text, locale), names=after_subject)
             sources.append(text)
         else:
             text = Source(html.path, _understood(html, lambda: as_text(html.text)), "as text")

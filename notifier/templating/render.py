@@ -20,6 +20,7 @@ from notifier.domain.notification import Channel
 from notifier.domain.recipient import Recipient
 from notifier.templating.catalogue import Template
 from notifier.templating.filters import is_safe_link
+from notifier.templating.names import SUBJECT, Extra, Shared
 from notifier.templating.parts import DEFAULT, Parts, fallbacks
 from notifier.templating.sandbox import Allowance, Exhausted, Unsafe, run
 from notifier.templating.variables import Unfit, resolved
@@ -35,9 +36,6 @@ MAX_SUBJECT = 255
 _NOT_IN_A_LINE = re.compile("[\x00-\x20\x7f-\xa0\u00ad\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
 _BLANK_LINES = re.compile(r"[ \t]*\n(?:[ \t]*\n){2,}")
 
-#: Used when the caller of `render` does not say otherwise.
-_UNSAID: Mapping[str, Any] = {"brand": "Notifier", "unsubscribe_url": None, "now": None}
-
 
 def render(
     template: Template,
@@ -46,11 +44,11 @@ def render(
     data: Mapping[str, Any],
     recipient: Recipient,
     locale: str | None,
-    extra: Mapping[str, Any],
+    extra: Extra,
 ) -> Content:
     """What `recipient` will read on `channel`, in the nearest language to `locale` that the template has.
 
-    `extra` may give `brand`, `unsubscribe_url` and `now` to every template. Raises ChannelNotInTemplate,
+    A template sees its variables and the names of `names.Shared`, and no others. Raises ChannelNotInTemplate,
     or TemplateRenderFailed, which names the part and what went wrong but never a value.
     """
     by_locale = template.parts.get(channel)
@@ -60,13 +58,12 @@ def render(
     chosen = next(tried for tried in fallbacks(locale) if tried in by_locale)
     language = _language(chosen or template.locale, locale)
     job = _Render(template, channel, Allowance(language, _zone(recipient.timezone)))
-    values = {
-        **_UNSAID,
+    shared: Shared = {
         **extra,
         "lang": str(language).replace("_", "-"),
         "recipient": {"id": recipient.id, "attributes": dict(recipient.attributes)},
     }
-    values |= job.attempt("data", lambda: resolved(template, data, recipient.attributes))
+    values = {**shared, **job.attempt("data", lambda: resolved(template, data, recipient.attributes))}
     return _BUILD[channel](job, by_locale[chosen], values)
 
 
@@ -124,7 +121,7 @@ def _problem(error: Exception) -> str:
 
 def _email(job: _Render, parts: Parts, values: dict[str, Any]) -> EmailContent:
     subject = one_line(job.part("subject", parts.fields["subject"], values, MAX_FIELD))
-    values["subject"] = subject
+    values[SUBJECT] = subject
     text = job.part("text", parts.fields["text"], values, MAX_TEXT)
     return EmailContent(
         subject=subject,

@@ -20,6 +20,8 @@ from notifier.embedded.resolve import vapid_key
 from notifier.observe import failpoint
 from notifier.queues import celery_app
 from notifier.settings import PREFIX, Settings, load
+from notifier.templating import names
+from notifier.templating.check import EXTRA
 from tests.builders import a_caller, a_request
 from tests.notifier.channels.servers import a_service_account
 from tests.sns import TOPIC
@@ -226,3 +228,9 @@ async def test_a_connection_says_whose_it_is(told: Told, store_url: str) -> None
     async with database.transaction() as tx:
         assert (await tx.execute(text("SHOW application_name"))).scalar_one() == "notifier-urgent"
     await database.close()
+
+
+def test_a_send_and_the_check_give_the_same_names_to_every_template(told: Told) -> None:
+    assert bootstrap.template_extra(told(BRAND="Acme")) == {"brand": "Acme"}
+    assert EXTRA == {"brand": "Notifier"}
+    assert {"brand", "lang", "recipient"} == names.SHARED

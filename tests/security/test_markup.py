@@ -19,7 +19,6 @@ from tests.security.corpus.markup import LINKS, XSS
 CATALOGUE = load(SHIPPED)
 #: In the place of an attack: no markup, and nothing that the templates say themselves.
 PLAIN = "Qq7"
-URL = "https://unsubscribe.example/u/x"
 SCHEMES = ("https://", "http://", "mailto:")
 
 
@@ -58,9 +57,9 @@ class Anatomy(HTMLParser):
 
 
 def html_of(template: Template, locale: str, *, data: dict[str, Any], **more: Any) -> str:
-    extra = {"brand": "Acme", "unsubscribe_url": URL} | more.pop("extra", {})
     content = render(
-        template, Channel.EMAIL, data=check_data(template, data), locale=locale, extra=extra,
+        template, Channel.EMAIL, data=check_data(template, data), locale=locale,
+        extra={"brand": more.pop("brand", "Acme")},
         recipient=Recipient(id=1, attributes=more.pop("attributes", {})),
     )  # fmt: skip
     assert isinstance(content, EmailContent)
@@ -86,7 +85,7 @@ def _places() -> list[Any]:
 def _with(template: Template, variable: Variable | None, place: str, value: str, locale: str) -> Anatomy:
     data = template.example_data()
     if variable is None:
-        return Anatomy(html_of(template, locale, data=data, extra={"brand": value}))
+        return Anatomy(html_of(template, locale, data=data, brand=value))
     if place == "attributes":
         data.pop(variable.name, None)
         attributes: Any = value

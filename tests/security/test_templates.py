@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import jinja2
 import pytest
+from babel import Locale
 
 from notifier.domain.content import DesktopContent, EmailContent, PushContent
 from notifier.domain.errors import NotifierError
@@ -17,6 +19,7 @@ from notifier.domain.recipient import Recipient
 from notifier.templating import Template, check, check_data, load, render
 from notifier.templating.filters import KNOWN
 from notifier.templating.parts import HTML, TEXT
+from notifier.templating.sandbox import Allowance, run
 from tests.notifier.templating.builders import SHIPPED, a_folder, a_mail, a_push, mail_of, push_of
 from tests.notifier.templating.test_sandbox import ESCAPES as MORE_ESCAPES
 from tests.security.corpus.templates import BOMBS, CALLS_BY_TEXT, CALLS_BY_WORD, ESCAPES
@@ -43,6 +46,16 @@ def test_no_known_escape_gets_out_of_a_template_wherever_it_stands(tmp_path: Pat
     said = refusal.value.detail + str(refusal.value.fields)
     assert SECRET not in said
     assert not any(word in said for word in PYTHON)
+
+
+@pytest.mark.parametrize("source", [*ESCAPES, *MORE_ESCAPES])
+def test_the_sandbox_refuses_every_known_escape_though_its_names_are_there(source: str) -> None:
+    """A folder of templates with such names is refused for them already; that must not be what stops an escape."""
+    recipient = {"id": 1, "attributes": {"a": SECRET}}
+    values = {"value": SECRET, "recipient": recipient, "now": datetime(2025, 10, 31, tzinfo=UTC), "brand": "Acme"}
+    for sandbox in (HTML, TEXT):
+        with pytest.raises(jinja2.TemplateError):
+            run(sandbox.compile_part(source, "part"), values, Allowance(Locale("en")), limit_bytes=10_000)
 
 
 def _rendered(root: Path, source: str, place: str, *, value: str = SECRET) -> object:

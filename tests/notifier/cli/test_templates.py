@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.notifier.cli.terminal import ROOT, Command, the_line
+from tests.notifier.cli.terminal import NO_DATABASE, ROOT, SANDBOXED, Command, the_line
 
 SHIPPED = ROOT / "templates"
 
@@ -38,6 +38,22 @@ def test_what_is_wrong_is_said_with_its_place(broken: Path, command: Command) ->
     told = command("templates", "check", "--json", env={"NOTIFIER_TEMPLATES_DIR": str(broken)})
     assert told.code == 1
     assert told.json == said.out.splitlines()
+
+
+@pytest.mark.parametrize("name", ["unsubscribe_url", "now"])
+def test_a_newsletter_with_a_name_that_no_send_gives_is_refused_by_the_check_and_at_the_start(
+    name: str, tmp_path: Path, command: Command
+) -> None:
+    folder = shutil.copytree(SHIPPED, tmp_path / "templates")
+    with (folder / "_layouts" / "footer.txt").open("a") as footer:
+        footer.write(f"\n{{{{ {name} }}}}\n")
+    said = command("templates", "check", str(folder))
+    assert said.code == 1
+    assert f"error: {name} is used here or in a layout, but no send gives it: " in said.out
+    line = the_line(
+        command("api", "--port", "0", env=SANDBOXED | NO_DATABASE | {"NOTIFIER_TEMPLATES_DIR": str(folder)})
+    )
+    assert f"{name} is used here or in a layout, but no send gives it: " in line
 
 
 def test_a_folder_that_is_not_there_is_something_wrong(command: Command) -> None:

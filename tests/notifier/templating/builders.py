@@ -10,7 +10,7 @@ from typing import Any
 from notifier.domain.content import DesktopContent, EmailContent, PushContent
 from notifier.domain.notification import Channel
 from notifier.domain.recipient import Recipient
-from notifier.templating import Template, load, render
+from notifier.templating import Extra, Template, load, render
 
 SHIPPED = Path(__file__).parents[3] / "templates"
 
@@ -91,7 +91,7 @@ def _rendered(
     *,
     recipient: Recipient | None = None,
     locale: str | None = None,
-    extra: Mapping[str, Any] | None = None,
+    extra: Extra | None = None,
 ) -> EmailContent | PushContent | DesktopContent:
     return render(
         template,

@@ -178,6 +178,95 @@ def test_a_broken_json_part_is_named_with_its_key(tmp_path: Path, document: str,
     assert "push.json" in refusal.value.detail
 
 
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("unsubscribe_url", "but no send gives it: the service makes no such link yet. Take it out, or declare"),
+        ("now", "but no send gives it: a template has no clock. Take it out, or declare"),
+        ("nickname", r"is used but not declared: add \[variables.nickname\] to template.toml"),
+    ],
+)
+@pytest.mark.parametrize(
+    "file",
+    [
+        "email.subject.txt", "email.html", "email.txt", "_layouts/part.html", "email.subject.de.txt", "push.json",
+        "desktop.json",
+    ],
+)  # fmt: skip
+def test_a_name_that_no_send_gives_is_refused_with_its_remedy(
+    tmp_path: Path, file: str, name: str, problem: str
+) -> None:
+    document = '{"title": "t", "body": "b", "data": {"kind": "%s"}}'
+    files = MAIL | {"email.html": "<p>h</p>{% include 'part.html' %}", "_layouts/part.html": "<p>p</p>"}
+    files |= {"email.subject.de.txt": "s", "email.de.html": "<p>h</p>"}
+    files |= {"push.json": document % "k", "desktop.json": document % "k"}
+    use = f"{{% if {name} %}}{{{{ {name} }}}}{{% endif %}}"
+    files[file] = document % use if file.endswith(".json") else f"<p>{use}</p>"
+    with pytest.raises(TemplatesInvalid, match=problem) as refusal:
+        load(a_folder(tmp_path, files, channels='["email", "push", "desktop"]'))
+    assert file.replace("_layouts/part", "email") in refusal.value.detail
+    assert name in refusal.value.detail
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '<a href="{{ unsubscribe_url }}">leave</a>',
+        "{% if unsubscribe_url is defined %}x{% endif %}",
+        "{{ unsubscribe_url | default('x') }}",
+        "{% if false %}{{ now }}{% endif %}",
+        "{% if brand %}{% set now = 'x' %}{% endif %}{{ now }}",
+        "{% macro never() %}{{ now }}{% endmacro %}",
+        "{% set later %}{{ now | date }}{% endset %}",
+        "{% for row in recipient.attributes if now %}{% endfor %}",
+        "{{ recipient.attributes[now] }}",
+    ],
+)
+def test_a_name_that_no_send_gives_is_refused_in_branches_that_are_never_taken(tmp_path: Path, source: str) -> None:
+    with pytest.raises(TemplatesInvalid, match="no send gives it"):
+        load(a_folder(tmp_path, MAIL | {"email.html": source}))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% set now = 'x' %}{{ now }}",
+        "{% for now in [1] %}{{ now }}{% endfor %}",
+        "{% macro m(now) %}{{ now }}{% endmacro %}{{ m(1) }}",
+        "{% with now = 1 %}{{ now }}{% endwith %}",
+        "{{ recipient.attributes.now | default('x') }}",
+        "now, and the unsubscribe_url",
+        "{# now #}",
+    ],
+)
+def test_a_name_that_a_part_sets_itself_is_not_asked_of_the_send(tmp_path: Path, source: str) -> None:
+    assert len(load(a_folder(tmp_path, MAIL | {"email.txt": source}))) == 1
+
+
+@pytest.mark.parametrize("file", ["email.subject.txt", "push.json", "desktop.json"])
+def test_a_subject_is_given_to_the_text_and_the_html_of_a_mail_only(tmp_path: Path, file: str) -> None:
+    document = '{"title": "t", "body": "%s"}'
+    files = MAIL | {"push.json": document % "b", "desktop.json": document % "b"}
+    files[file] = document % "{{ subject }}" if file.endswith(".json") else "{{ subject }}"
+    with pytest.raises(
+        TemplatesInvalid, match="subject is used, but only the text and the HTML of a mail are given it"
+    ):
+        load(a_folder(tmp_path, files, channels='["email", "push", "desktop"]'))
+
+
+@pytest.mark.parametrize("name", ["recipient", "brand", "lang", "subject", "unsubscribe_url", "now"])
+def test_no_variable_takes_the_name_of_what_a_send_gives_or_will_give(tmp_path: Path, name: str) -> None:
+    with pytest.raises(TemplatesInvalid, match="cannot be a variable's name"):
+        load(a_folder(tmp_path, MAIL, more=f"[variables.{name}]\ndefault = ''"))
+
+
+def test_every_name_of_every_template_is_told_at_once(tmp_path: Path) -> None:
+    a_folder(tmp_path, MAIL | {"email.txt": "{{ now }}{{ first }}"}, name="one")
+    a_folder(tmp_path, MAIL | {"email.subject.txt": "{{ second }}"}, name="two")
+    with pytest.raises(TemplatesInvalid, match=r"one.*first.*now.*two.*second"):
+        load(tmp_path)
+
+
 def test_a_source_that_is_not_text_is_named(tmp_path: Path) -> None:
     folder = a_folder(tmp_path, MAIL)
     (folder / "note" / "email.txt").write_bytes(b"caf\xe9")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,40 @@ def test_an_undeclared_variable_in_a_push_is_found_with_its_key(tmp_path: Path) 
     document = '{"title": "t", "body": "b", "data": {"kind": "{{ other }}"}}'
     finding = _found(a_folder(tmp_path, {"push.json": document}, channels='["push"]'))["undeclared_variable"]
     assert finding.file.endswith("push.json: data.kind")
+
+
+@pytest.mark.parametrize("name", ["unsubscribe_url", "now"])
+@pytest.mark.parametrize(
+    ("files", "file"),
+    [
+        ({"email.txt": "{{ value }}{{ NAME }}"}, "email.txt"),
+        ({"email.html": '<p>{{ value }}</p><a href="{{ NAME }}">x</a>'}, "email.html"),
+        ({"email.html": "<p>{{ value }}</p>{% if NAME %}<p>{{ NAME }}</p>{% endif %}"}, "email.html"),
+        ({"email.html": "{% include 'a.html' %}{{ value }}", "_layouts/a.html": "<p>{{ NAME }}</p>"}, "email.html"),
+    ],
+)
+def test_a_name_that_no_send_gives_is_found_with_what_to_do(
+    tmp_path: Path, files: dict[str, str], file: str, name: str
+) -> None:
+    """As a link of a newsletter, or guarded: neither is ever rendered at a send."""
+    files = {path: text.replace("NAME", name) for path, text in files.items()}
+    finding = _found(a_folder(tmp_path, MAIL | files, more=VALUE))["undeclared_variable"]
+    assert (finding.severity, Path(finding.file).name) == ("error", file)
+    assert finding.message.startswith(f"{name} is used here or in a layout, but no send gives it: ")
+    assert "declare a variable of your own" in finding.message
+
+
+def test_a_subject_in_a_push_is_found(tmp_path: Path) -> None:
+    document = '{"title": "t", "body": "{% if false %}{{ subject }}{% endif %}b"}'
+    finding = _found(a_folder(tmp_path, {"push.json": document}, channels='["push"]'))["undeclared_variable"]
+    assert finding.message == "subject is used, but only the text and the HTML of a mail are given it"
+
+
+def test_the_names_that_every_send_gives_are_in_order(tmp_path: Path) -> None:
+    mail = "{{ value }} {{ brand }} {{ lang }} {{ recipient.id }} {{ recipient.attributes | length }}"
+    files = {"email.subject.txt": mail, "email.html": f"<p>{mail} {{{{ subject }}}}</p>"}
+    files |= {"push.json": json.dumps({"title": "t", "body": mail})}
+    assert check(a_folder(tmp_path, files, channels='["email", "push"]', more=VALUE)) == []
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def _mail(template: Template, data: dict[str, Any], locale: str) -> EmailContent
         data=data,
         recipient=Recipient(id=1),
         locale=locale,
-        extra={"brand": "Acme", "unsubscribe_url": "https://example.com/u/x"},
+        extra={"brand": "Acme"},
     )
     assert isinstance(content, EmailContent)
     return content
@@ -121,13 +121,6 @@ def test_a_statement_needs_nothing_and_takes_the_recipients_attributes() -> None
     assert "Guten Tag Ada" in mail.text
     assert "Gold-Konto" in mail.text
     assert push_of(statement, recipient=ada).body == "Balance: €6,318.90"
-
-
-def test_mails_of_campaigns_can_be_unsubscribed_from() -> None:
-    mail = mail_of(CATALOGUE.get("monthly-statement"), extra={"unsubscribe_url": "https://example.com/u/x"})
-    assert mail.html is not None
-    assert 'href="https://example.com/u/x"' in mail.html
-    assert "Unsubscribe: https://example.com/u/x" in mail.text
 
 
 @pytest.mark.parametrize("template", list(CATALOGUE), ids=lambda template: template.name)
