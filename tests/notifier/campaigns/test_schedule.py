@@ -296,7 +296,7 @@ async def test_what_is_over_cannot_be_changed(stage: Stage, act: str) -> None:
     id = await stage.plan()
     await sql(stage.database, "UPDATE campaigns SET status = 'expired', due_at = NULL")
     with pytest.raises(WrongState, match="expired"):
-        await getattr(stage.campaigns, act)(1, id)
+        await getattr(stage.campaigns, act)(LIVE, id)
     with pytest.raises(WrongState, match="expired"):
         await stage.campaigns.change(LIVE, id, {"chunk_size": 5})
 
@@ -312,15 +312,15 @@ async def test_a_finished_one_cannot_be_resumed(stage: Stage) -> None:
 @pytest.mark.parametrize("act", ["pause", "cancel"])
 async def test_saying_it_twice_is_as_good_as_once(stage: Stage, act: str) -> None:
     id = await stage.plan()
-    first = await getattr(stage.campaigns, act)(1, id)
-    assert await getattr(stage.campaigns, act)(1, id) == first
+    first = await getattr(stage.campaigns, act)(LIVE, id)
+    assert await getattr(stage.campaigns, act)(LIVE, id) == first
 
 
 @pytest.mark.parametrize("act", ["pause", "resume", "cancel"])
 async def test_another_services_campaign_is_not_there(stage: Stage, act: str) -> None:
     id = await stage.plan()
     with pytest.raises(NotFound):
-        await getattr(stage.campaigns, act)(2, id)
+        await getattr(stage.campaigns, act)(OTHER, id)
     with pytest.raises(NotFound):
         await stage.campaigns.change(OTHER, id, {"chunk_size": 5})
 
