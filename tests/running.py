@@ -377,7 +377,7 @@ async def eventually(
         await asyncio.sleep(0.05)
 
 
-def wait_for_port(port: int, *, within: float = 30.0) -> None:
+def wait_for_port(port: int, *, within: float = 90.0) -> None:
     give_up = time.monotonic() + within
     while True:
         try:

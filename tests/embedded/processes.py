@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(condition: Callable[[], object], *, within: float = 20.0, what: str = "the condition") -> None:
+def wait_until(condition: Callable[[], object], *, within: float = 60.0, what: str = "the condition") -> None:
     """Wait for `condition`; fail the test when it does not come true in time."""
     deadline = time.monotonic() + within
     while not condition():

@@ -56,7 +56,7 @@ def test_a_child_that_ignores_the_request_to_stop_is_killed_after_its_grace(stac
     wait_until(lambda: "deaf" in process.tail())
     began = time.monotonic()
     process.stop(grace=0.3)
-    assert 0.3 <= time.monotonic() - began < 5
+    assert 0.3 <= time.monotonic() - began < 30, "it would sleep for 60"
     assert process.returncode == -signal.SIGKILL
 
 

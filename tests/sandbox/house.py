@@ -243,7 +243,7 @@ def vapid(audience: str, **claims: Any) -> str:
     return header
 
 
-async def eventually(condition: Callable[[], Awaitable[Any]], *, within: float = 10.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[Any]], *, within: float = 60.0) -> None:
     """Wait until `condition` gives something, with a deadline."""
     async with asyncio.timeout(within):
         while not await condition():  # noqa: ASYNC110 - it is asked over HTTP

@@ -28,7 +28,7 @@ async def outcome_of_mail(house: House, name: str) -> str:
 
 async def outcome_of_push(house: House, name: str) -> str:
     try:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(6):
             answer = await house.push(f"{name}:APA91b")
     except (TimeoutError, aiohttp.ClientError) as error:
         return type(error).__name__
@@ -40,7 +40,7 @@ async def outcome_of_push(house: House, name: str) -> str:
 async def outcome_of_webpush(house: House, name: str) -> str:
     subscription = await house.subscribe(id=f"{name}-1")
     try:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(6):
             answer = await house.webpush(subscription)
     except (TimeoutError, aiohttp.ClientError) as error:
         return type(error).__name__

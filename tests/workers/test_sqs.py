@@ -116,7 +116,7 @@ class Reader:
         self.channel: Any = self.connection.default_channel
         Consumer(self.channel, [QUEUE], on_message=self.messages.append, prefetch_count=1).consume()
 
-    def turn(self, until: Callable[[], bool], *, within: float = 10.0) -> bool:
+    def turn(self, until: Callable[[], bool], *, within: float = 60.0) -> bool:
         """Let the loop turn until that holds; whether it does."""
         loop = self.hub.create_loop()
         give_up = time.monotonic() + within
@@ -129,7 +129,7 @@ class Reader:
                 loop = self.hub.create_loop()
         return True
 
-    def takes(self, count: int, *, within: float = 10.0) -> bool:
+    def takes(self, count: int, *, within: float = 60.0) -> bool:
         return self.turn(lambda: len(self.messages) >= count, within=within)
 
 

@@ -264,14 +264,14 @@ async def test_silence_is_unknown_after_the_timeout_and_the_thread_comes_back() 
         calls += 1
         await request.read()
         if calls == 1:
-            await asyncio.sleep(10)
+            await asyncio.sleep(60)
         return web.json_response({"MessageId": "m-2"})
 
     async with http_server(hang_once) as url:
         ses = a_ses(url, timeout=0.4, concurrency=1)
         began = monotonic()
         assert isinstance(await ses.send(a_mail(), timeout=0.2 * SECOND), Unknown)
-        assert monotonic() - began < 1
+        assert monotonic() - began < 30, "and not as long as the answer takes"
         assert await ses.send(a_mail(), timeout=5 * SECOND) == Sent("m-2")
         await ses.close()
 

@@ -89,7 +89,7 @@ async def test_a_lane_without_budget_does_not_hold_up_its_worker(
     began = time.monotonic()
     for start in range(20, 50, 10):
         await deliverer.admit(a_hint(*second[start : start + 10], lane=BULK_EMAIL))
-    assert time.monotonic() - began < 0.5  # and not a second's patience for each
+    assert time.monotonic() - began < 2.5  # and not a second's patience for each of the three
     await deliverer.drain(grace=timedelta(seconds=10))
 
 
