@@ -84,7 +84,7 @@ def provider_options(settings: Settings) -> ProviderOptions:
         smtp=SmtpOptions(
             sender=settings.ses_sender,
             url=settings.smtp_url.get_secret_value() if settings.smtp_url else None,
-            tag_worker=sandbox is not None,
+            tag_for_sandbox=sandbox is not None,
         ),
         fcm=FcmOptions(
             service_account_file=settings.fcm_service_account_file,

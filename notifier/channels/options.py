@@ -33,7 +33,9 @@ class SmtpOptions:
     sender: str
     url: str | None = field(default=None, repr=False)
     concurrency: int = 16
+    #: Add X-Notifier-* headers to each mail: always, or where the relay greets as our sandbox does.
     tag_worker: bool = False
+    tag_for_sandbox: bool = False
 
 
 @dataclass(frozen=True, slots=True)

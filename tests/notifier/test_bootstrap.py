@@ -13,9 +13,11 @@ import pytest
 from sqlalchemy import text
 
 from notifier import bootstrap
+from notifier.channels import registry
 from notifier.delivery.send import Providers
 from notifier.domain.errors import SettingsInvalid, TemplatesInvalid, Unavailable
 from notifier.domain.notification import Channel, Mode, Priority
+from notifier.domain.outcome import Sent
 from notifier.embedded.resolve import vapid_key
 from notifier.observe import failpoint
 from notifier.queues import celery_app
@@ -23,7 +25,8 @@ from notifier.settings import PREFIX, Settings, load
 from notifier.templating import names
 from notifier.templating.check import EXTRA
 from tests.builders import a_caller, a_request
-from tests.notifier.channels.servers import a_service_account
+from tests.notifier.channels.relay import Mailbox, relay
+from tests.notifier.channels.servers import a_mail, a_service_account
 from tests.sns import TOPIC
 
 NOWHERE = {
@@ -170,6 +173,18 @@ def test_no_real_provider_is_told_which_worker_called(told: Told) -> None:
     assert options.ses.tag_worker
     assert options.fcm.tag_worker
     assert options.webpush.tag_requests
+
+
+@pytest.mark.parametrize("sandbox", [SANDBOX, "http://127.0.0.1:1", ""])
+async def test_a_mail_by_a_real_relay_has_none_of_our_headers_whatever_sandbox_is_set(sandbox: str, told: Told) -> None:
+    box = Mailbox()
+    async with relay(box) as port:
+        options = bootstrap.provider_options(told(SMTP_URL=f"smtp://127.0.0.1:{port}", SANDBOX_URL=sandbox))
+        smtp = registry.build("smtp", options, Channel.EMAIL)
+        assert isinstance(await smtp.send(a_mail(), timeout=timedelta(seconds=5)), Sent)
+        await smtp.close()
+    (envelope,) = box.envelopes
+    assert b"x-notifier" not in envelope.content.lower()
 
 
 async def _nothing(_: str) -> bytes:

@@ -26,7 +26,7 @@ DESKTOP = DesktopContent("Paid", "12.50 EUR")
 def provider_for(house: House, name: str) -> Provider:
     options = ProviderOptions(
         ses=SesOptions(sender=SENDER, timeout=1),
-        smtp=SmtpOptions(sender=SENDER, url=f"smtp://127.0.0.1:{house.sandbox.smtp_port}", tag_worker=True),
+        smtp=SmtpOptions(sender=SENDER, url=f"smtp://127.0.0.1:{house.sandbox.smtp_port}", tag_for_sandbox=True),
         sandbox=SandboxOptions(house.sandbox.url),
     )
     if name == "smtp":

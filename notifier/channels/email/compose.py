@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from email.headerregistry import Address
 from email.utils import formatdate
@@ -66,10 +65,8 @@ class Sender:
         return cls(f"{_encoded_words(name)} <{address}>", address, domain)
 
 
-def compose(
-    content: EmailContent, *, to: str, sender: Sender, tag: str, headers: Mapping[str, str] | None = None
-) -> bytes:
-    """The whole mail, lines ended by CRLF. `headers` are ours (`X-Notifier-…`), never a caller's.
+def compose(content: EmailContent, *, to: str, sender: Sender, tag: str) -> bytes:
+    """The whole mail, lines ended by CRLF.
 
     The Message-ID follows from `tag` alone, so that a repeat can be known as one (RFC 5322 §3.6.4).
     Raises HeaderUnsafe rather than write a header that could be read as two.
@@ -83,7 +80,6 @@ def compose(
         f"Date: {formatdate()}",
         f"Message-ID: {message_id(tag, sender)}",
         "Auto-Submitted: auto-generated",
-        *(f"{name}: {_header_text(value)}" for name, value in (headers or {}).items()),
         "MIME-Version: 1.0",
     ]
     head = "\r\n".join(lines).encode("ascii")

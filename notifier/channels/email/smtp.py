@@ -124,7 +124,8 @@ class Smtp:
 
     def __init__(self, options: SmtpOptions) -> None:
         self.concurrency = options.concurrency
-        self._tag_worker = options.tag_worker
+        self._tags_all = options.tag_worker
+        self._tags_for_sandbox = options.tag_for_sandbox
         self._relay = Relay.parse(options.url)
         try:
             self._sender = Sender.parse(options.sender)
@@ -138,20 +139,18 @@ class Smtp:
         assert isinstance(message.target, str)
         try:
             to = check_header_address(message.target)
-            raw = compose(
-                message.content, to=to, sender=self._sender, tag=mail_tag(message), headers=self._headers(message)
-            )
+            raw = compose(message.content, to=to, sender=self._sender, tag=mail_tag(message))
         except HeaderUnsafe as error:
             return Permanent("header_unsafe", str(error))
         progress = _Progress()
         try:
             async with asyncio.timeout(timeout.total_seconds()):
                 try:
-                    response = await self._hand_over(raw, to, progress, fresh=False)
+                    response = await self._hand_over(raw, to, message, progress, fresh=False)
                 except (aiosmtplib.SMTPException, OSError) as error:
                     if not progress.is_stale(error):
                         raise
-                    response = await self._hand_over(raw, to, progress, fresh=True)
+                    response = await self._hand_over(raw, to, message, progress, fresh=True)
         except aiosmtplib.SMTPResponseException as error:
             return refused(progress.stage, error.code, error.message)
         except TimeoutError as error:
@@ -161,7 +160,9 @@ class Smtp:
         queued = _QUEUED_AS.search(response.message)
         return Sent(queued[1] if queued else message_id(mail_tag(message), self._sender))
 
-    async def _hand_over(self, raw: bytes, to: str, progress: _Progress, *, fresh: bool) -> aiosmtplib.SMTPResponse:
+    async def _hand_over(
+        self, raw: bytes, to: str, message: Message, progress: _Progress, *, fresh: bool
+    ) -> aiosmtplib.SMTPResponse:
         """One mail over one connection. aiosmtplib's errors say what failed, `progress` says where."""
         if self._pool is None:
             self._pool = Pool(self._relay, size=self.concurrency, local_hostname=self._sender.domain)
@@ -169,6 +170,8 @@ class Smtp:
         refusal: aiosmtplib.SMTPResponseException | None = None
         async with self._pool.connection(fresh=fresh) as connection:
             progress.is_on_kept_connection = not connection.is_fresh
+            if self._tags_all or (self._tags_for_sandbox and connection.is_sandbox):
+                raw = _tags(message) + raw
             try:
                 return await _transact(connection.client, raw, self._sender.address, to, progress)
             except aiosmtplib.SMTPResponseException as error:
@@ -177,14 +180,16 @@ class Smtp:
                 connection.wants_reset = progress.stage is not Stage.DOT  # after the dot nothing is left to forget
         raise refusal
 
-    def _headers(self, message: Message) -> dict[str, str]:
-        headers = {"X-Notifier-Delivery": str(message.delivery_id), "X-Notifier-Attempt": str(message.attempt)}
-        return {**headers, "X-Notifier-Worker": str(os.getpid())} if self._tag_worker else headers
-
     async def close(self) -> None:
         """Leave the relay politely."""
         if self._pool is not None:
             await self._pool.close()
+
+
+def _tags(message: Message) -> bytes:
+    """What the sandbox wants to know of a mail, as headers. A real recipient is not told."""
+    ours = {"Delivery": message.delivery_id, "Attempt": message.attempt, "Worker": os.getpid()}
+    return b"".join(b"X-Notifier-%s: %d\r\n" % (name.encode(), number) for name, number in ours.items())
 
 
 async def _transact(

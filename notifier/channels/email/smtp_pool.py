@@ -19,6 +19,8 @@ OLDEST = timedelta(minutes=5)
 ASK_AFTER = timedelta(seconds=5)
 #: The longest that NOOP, RSET and QUIT may take; connections that take longer are worth nothing.
 HEALTH_TIMEOUT = timedelta(seconds=2)
+#: How our sandbox's SMTP server greets, and nobody else: its URL may be any, and so may a real relay's.
+SANDBOX_GREETING = "sandbox.notifier.example notifier sandbox"
 
 
 @dataclass(slots=True)
@@ -29,6 +31,7 @@ class Connection:
     born: float
     used: float
     is_fresh: bool = True
+    is_sandbox: bool = False
     #: A mail was refused on it: it wants RSET before the next.
     wants_reset: bool = False
     #: It said something that is no reply: nobody knows what it will say next.
@@ -104,9 +107,9 @@ class Pool:
             local_hostname=self._local_hostname,
             timeout=None,  # the caller's total timeout rules
         )
-        await client.connect()
+        greeting = await client.connect()
         now = monotonic()
-        return Connection(client, born=now, used=now)
+        return Connection(client, born=now, used=now, is_sandbox=greeting.message == SANDBOX_GREETING)
 
     async def close(self) -> None:
         """Say QUIT to the idle connections, all at once, and close them."""

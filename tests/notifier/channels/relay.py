@@ -20,10 +20,8 @@ from notifier.domain.outcome import Outcome
 from tests.notifier.channels.servers import MAIL, SECOND, a_mail
 
 
-def an_smtp(url: str, *, concurrency: int = 2, tag_worker: bool = False) -> Smtp:
-    return Smtp(
-        SmtpOptions(sender="Acme <hello@acme.example>", url=url, concurrency=concurrency, tag_worker=tag_worker)
-    )
+def an_smtp(url: str, *, concurrency: int = 2, **tags: bool) -> Smtp:
+    return Smtp(SmtpOptions(sender="Acme <hello@acme.example>", url=url, concurrency=concurrency, **tags))
 
 
 async def send_one(url: str, *, timeout: timedelta = 5 * SECOND, content: EmailContent = MAIL) -> Outcome:

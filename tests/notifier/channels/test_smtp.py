@@ -36,6 +36,20 @@ async def test_a_mail_arrives_whole_with_text_and_html_and_one_recipient() -> No
     assert "Bcc" not in mail
 
 
+@pytest.mark.parametrize("tag_for_sandbox", [True, False])
+async def test_a_real_relays_mail_carries_no_header_about_us(tag_for_sandbox: bool) -> None:
+    """Its URL may have the sandbox's host (a Postfix on this machine), and a sandbox may be there for test keys."""
+    box = Mailbox()
+    async with relay(box) as port:
+        smtp = an_smtp(f"smtp://127.0.0.1:{port}", tag_for_sandbox=tag_for_sandbox, concurrency=1)
+        for _ in range(2):  # a new connection and a kept one
+            assert isinstance(await smtp.send(a_mail(), timeout=5 * SECOND), Sent)
+        await smtp.close()
+    assert len(box.envelopes) == 2
+    for envelope in box.envelopes:
+        assert b"x-notifier" not in envelope.content.lower()
+
+
 async def test_lines_that_begin_with_a_dot_arrive_as_they_were() -> None:
     box = Mailbox()
     text = ".\r\n.hidden\r\n..\r\nMAIL FROM:<eve@example.com>\r\n.\r\nend"
