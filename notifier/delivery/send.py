@@ -181,6 +181,7 @@ class Sender:
         """Ask `providers` in order until one does more than refuse for the moment. The first has a slot for us."""
         claim, lane = ready.claim, ready.lane
         outcome: Outcome = Transient("no_provider", is_outage=False)
+        deferral: Transient | None = None
         for position, provider in enumerate(providers):
             if position and not await self._has_slot(provider, claim.mode, lane):
                 continue
@@ -206,7 +207,10 @@ class Sender:
                 attempt.outage = await self._budget.report(account_of(provider), outcome) or attempt.outage
             if not isinstance(outcome, Transient | Throttled):
                 return outcome
-        return outcome
+            if isinstance(outcome, Transient) and outcome.is_deferral:
+                deferral = outcome
+        # One who takes it later stays worth waiting for, whatever the others' trouble is.
+        return deferral if deferral and isinstance(outcome, Transient) else outcome
 
     async def _has_slot(self, provider: Provider, mode: Mode, lane: Lane) -> bool:
         if mode is Mode.TEST:

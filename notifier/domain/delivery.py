@@ -84,6 +84,8 @@ class Standing:
     is_held: bool = False
     #: Whether its campaign was cancelled.
     is_cancelled: bool = False
+    #: How often it was claimed, counted as an attempt or not.
+    tries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class Step:
     status: Status
     reason: str
     due_at: datetime | None = None
-    #: False when the attempt must not count (we were told to slow down, or never called).
+    #: False when the attempt must not count (we were told to slow down or to come later, or never called).
     counts: bool = True
 
 
@@ -129,6 +131,16 @@ def _after(
             return Step(S.FAILED, reason)
         case Unknown(reason=reason):
             return _unknown(reason, standing, now=now, rng=rng, first_wait=first_wait)
+        case Transient(reason=reason, retry_after=wait, is_deferral=True):
+            at = retry.next_deferral_at(
+                max(standing.tries, standing.attempt),
+                now=now,
+                expires_at=standing.expires_at,
+                rng=rng,
+                retry_after=wait,
+                first_wait=first_wait,
+            )
+            return _retry_step(reason, at, counts=False)
         case Transient(reason=reason, retry_after=wait) | Throttled(reason=reason, retry_after=wait):
             counts = isinstance(outcome, Transient)
             if counts and standing.attempt >= standing.max_attempts:
@@ -141,9 +153,14 @@ def _after(
                 retry_after=wait,
                 first_wait=first_wait,
             )
-            if at is None:
-                return Step(S.EXPIRED, f"no_time_to_retry:{reason}")
-            return Step(S.RETRYING, reason, at, counts=counts)
+            return _retry_step(reason, at, counts=counts)
+
+
+def _retry_step(reason: str, at: datetime | None, *, counts: bool) -> Step:
+    """Tried again at `at`, or expired if that is None: there is no time left for it."""
+    if at is None:
+        return Step(S.EXPIRED, f"no_time_to_retry:{reason}")
+    return Step(S.RETRYING, reason, at, counts=counts)
 
 
 def when_due(

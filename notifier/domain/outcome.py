@@ -28,6 +28,8 @@ class Transient:
     detail: str | None = None
     #: False when it is about this message or this mailbox, and says nothing of how the provider is.
     is_outage: bool = True
+    #: True when the provider has answered "not now" (SMTP's 4xx). Uses up no attempt: it is tried until it expires.
+    is_deferral: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -285,4 +285,5 @@ def standing(row: Any, status: Status) -> Standing:
         is_called=getattr(row, "called_at", None) is not None,
         is_sent_to_some=bool(row.settled),
         is_cancelled=getattr(row, "is_cancelled", False),
+        tries=getattr(row, "fence", 0),
     )

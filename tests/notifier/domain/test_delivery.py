@@ -20,6 +20,7 @@ WAITS = st.timedeltas(timedelta(0), 3 * HOUR)
 OUTCOMES: st.SearchStrategy[Outcome] = st.one_of(
     st.just(Sent("id")),
     st.builds(Transient, st.just("refused"), WAITS),
+    st.builds(Transient, st.just("deferred"), is_outage=st.booleans(), is_deferral=st.just(True)),
     st.builds(Throttled, st.just("slow_down"), WAITS),
     st.just(Permanent("no")),
     st.just(AddressGone("gone")),
@@ -39,6 +40,7 @@ def standings(draw: st.DrawFn, *statuses: Status) -> Standing:
         on_unknown=draw(st.sampled_from(OnUnknown)),
         is_called=draw(st.booleans()),
         is_sent_to_some=status is not Status.SCHEDULED and draw(st.booleans()),
+        tries=draw(st.integers(0, 100)),
     )
 
 
@@ -91,6 +93,38 @@ def test_being_told_to_slow_down_uses_up_no_attempt(standing: Standing, seed: in
     last = replace(standing, attempt=standing.max_attempts, expires_at=NOW + HOUR)
     step = after_attempt(Throttled("slow_down"), last, now=NOW, rng=Random(seed))
     assert (step.status, step.counts) == (Status.RETRYING, False)
+
+
+@given(standing=CLAIMED, seed=st.integers(), life=st.timedeltas(3 * SECOND, 24 * HOUR), is_outage=st.booleans())
+def test_what_is_deferred_uses_up_no_attempt_and_is_tried_again_while_it_lives(
+    standing: Standing, seed: int, life: timedelta, is_outage: bool
+) -> None:
+    last = replace(standing, attempt=standing.max_attempts, expires_at=NOW + life)
+    deferral = Transient("deferred", is_outage=is_outage, is_deferral=True)
+    step = after_attempt(deferral, last, now=NOW, rng=Random(seed))
+    assert (step.status, step.reason, step.counts) == (Status.RETRYING, "deferred", False)
+    assert step.due_at is not None
+    assert NOW < step.due_at < NOW + life
+
+
+def test_the_waits_of_what_is_deferred_grow_with_its_tries_and_not_with_its_attempts() -> None:
+    deferral = Transient("deferred", is_outage=False, is_deferral=True)
+    waits = []
+    for tries in (1, 2, 3, 6, 12):
+        standing = a_standing(attempt=1, tries=tries, expires_at=NOW + 24 * HOUR)
+        steps = [after_attempt(deferral, standing, now=NOW, rng=Random(n), first_wait=SECOND) for n in range(50)]
+        waits.append(max(step.due_at - NOW for step in steps if step.due_at))
+    assert waits == sorted(waits)
+    assert waits[0] <= SECOND
+    assert waits[1] <= 2 * SECOND
+    assert 30 * SECOND <= waits[2] <= 34 * SECOND
+    assert waits[4] > 1200 * SECOND
+
+
+def test_a_deferral_that_has_no_time_left_ends_as_expired_and_says_so() -> None:
+    standing = a_standing(attempt=8, tries=40, expires_at=NOW + SECOND)
+    step = after_attempt(Transient("deferred", is_outage=False, is_deferral=True), standing, now=NOW, rng=Random(7))
+    assert (step.status, step.reason, step.due_at) == (Status.EXPIRED, "no_time_to_retry:deferred", None)
 
 
 @given(standing=CLAIMED, seed=st.integers())

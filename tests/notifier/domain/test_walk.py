@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from notifier.domain.delivery import FOLLOWS, UNFINISHED, Standing, Status, Step, after_attempt, when_due
 from notifier.domain.notification import OnUnknown
-from notifier.domain.outcome import Outcome, Unknown
+from notifier.domain.outcome import Outcome, Transient, Unknown
 from tests.builders import MINUTE, NOW, SECOND, a_standing
 from tests.notifier.domain.test_delivery import OUTCOMES
 
@@ -53,6 +53,7 @@ class Walk:
         self.take(Step(Status.SENDING, "claimed", self.now + LEASE))
         self.claims += 1
         self.row = replace(self.row, attempt=self.row.attempt + 1, is_called=fate != "dies_before_call")
+        self.row = replace(self.row, tries=self.claims)
         if not isinstance(fate, str):
             self.now += SECOND
             self.take(after_attempt(fate, self.row, now=self.now, rng=self.rng))
@@ -117,3 +118,20 @@ def test_a_provider_that_loses_every_answer_is_called_twice_at_most(most: int, s
     walk = a_walk([Unknown("reset")], on_unknown=OnUnknown.RETRY, most=most, life=20 * MINUTE, seed=seed)
     assert walk.claims <= 2
     assert walk.row.status is Status.UNKNOWN
+
+
+@given(most=st.integers(1, 10), life=st.timedeltas(4 * SECOND, 1440 * MINUTE), seed=st.integers())
+def test_what_is_deferred_for_all_its_life_expires_and_never_fails(most: int, life: timedelta, seed: int) -> None:
+    deferral = Transient("deferred", is_outage=False, is_deferral=True)
+    walk = a_walk([deferral], on_unknown=OnUnknown.RETRY, most=most, life=life, seed=seed)
+    assert walk.row.status is Status.EXPIRED
+    assert walk.claims <= 200
+
+
+@given(most=st.integers(1, 10), seed=st.integers())
+def test_workers_that_die_between_deferrals_still_use_up_the_attempts(most: int, seed: int) -> None:
+    deferral = Transient("deferred", is_outage=False, is_deferral=True)
+    fates: list[Fate] = [deferral, "dies_before_call"]
+    walk = a_walk(fates, on_unknown=OnUnknown.RETRY, most=most, life=1440 * MINUTE, seed=seed)
+    assert walk.row.status is Status.FAILED
+    assert walk.row.attempt == most
