@@ -18,6 +18,7 @@ import aiosmtplib
 
 from notifier.channels.contract import Message
 from notifier.channels.email.compose import HeaderUnsafe, Sender, check_header_address, compose, mail_tag, message_id
+from notifier.channels.email.smtp_limits import QUOTA, RATE, one_line
 from notifier.channels.email.smtp_pool import Pool
 from notifier.channels.email.smtp_url import Relay
 from notifier.channels.explained import explained
@@ -41,7 +42,9 @@ class Stage(StrEnum):
 
 
 _ALL = frozenset(Stage)
+_NAMED = frozenset({Stage.RCPT, Stage.DATA, Stage.DOT})
 _AUTH_CODES = frozenset({530, 534, 535, 538})
+_NO_ENHANCED_CODE = r"^(?!5\.\d{1,3}\.\d)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +63,23 @@ def _row(stages: frozenset[Stage], codes: range | frozenset[int], outcome: Outco
 
 #: What a relay's refusal means (RFC 5321 §4.2, RFC 3463): the first row that fits.
 REFUSALS: tuple[Refusal, ...] = (
-    _row(_ALL, range(400, 500), Throttled("daily_quota_exceeded", 15 * MINUTE), r"(?i)daily message quota"),
-    _row(
-        _ALL, range(400, 500), Throttled("rate_exceeded", timedelta(seconds=5)), r"(?i)throttl|sending rate|rate limit"
-    ),
-    _row(_ALL, frozenset({421}), Transient("relay_unavailable")),
+    # The account rests for longer than its mail: another provider may take that meanwhile.
+    _row(_ALL, range(400, 600), Throttled("daily_quota_exceeded", MINUTE, rest=15 * MINUTE), QUOTA),
+    _row(_ALL, range(400, 600), Throttled("rate_exceeded", timedelta(seconds=5)), RATE),
+    _row(_ALL, frozenset({421}), Transient("relay_unavailable", is_deferral=True)),
     # Ours to mend, and no fault of the mail.
     _row(_ALL, _AUTH_CODES, Transient("auth_failed", MINUTE)),
-    _row(_ALL, range(400, 500), Transient("deferred", is_outage=False)),
+    # Before MAIL nothing that is said is about the mail.
+    _row(frozenset({Stage.CONNECT}), range(400, 500), Transient("relay_unavailable", is_deferral=True)),
+    _row(_ALL, range(400, 500), Transient("deferred", is_outage=False, is_deferral=True)),
     _row(frozenset({Stage.CONNECT}), range(200, 600), Transient("relay_refuses", MINUTE)),
     _row(frozenset({Stage.MAIL}), range(500, 600), Permanent("sender_refused")),
-    _row(frozenset({Stage.RCPT}), range(500, 600), Permanent("mailbox_full"), r"^5\.2\.2\b"),
-    _row(frozenset({Stage.RCPT}), range(500, 600), Permanent("mailbox_unavailable"), r"^5\.[12]\.\d"),
+    _row(_NAMED, range(500, 600), Permanent("mailbox_full"), r"^5\.2\.2\b"),
+    # Only X.1 and X.2 are about the mailbox, and of those X.1.7 and X.1.8 about the sender's (RFC 3463 §3.2).
+    _row(frozenset({Stage.RCPT}), range(500, 600), Permanent("mailbox_unavailable"), r"^5\.(?:1\.(?![78]\b)|2\.)\d"),
     _row(frozenset({Stage.RCPT}), range(500, 600), Permanent("refused_by_policy"), r"^5\.7\.\d"),
-    _row(frozenset({Stage.RCPT}), frozenset({552}), Permanent("mailbox_full")),
-    _row(frozenset({Stage.RCPT}), frozenset({550, 551, 553}), Permanent("mailbox_unavailable")),
+    _row(frozenset({Stage.RCPT}), frozenset({552}), Permanent("mailbox_full"), _NO_ENHANCED_CODE),
+    _row(frozenset({Stage.RCPT}), frozenset({550, 551, 553}), Permanent("mailbox_unavailable"), _NO_ENHANCED_CODE),
     _row(frozenset({Stage.RCPT}), range(500, 600), Permanent("recipient_refused")),
     _row(frozenset({Stage.DATA, Stage.DOT}), frozenset({552}), Permanent("message_too_large")),
     _row(frozenset({Stage.DATA, Stage.DOT}), range(500, 600), Permanent("message_refused")),
@@ -219,5 +224,6 @@ async def _transact(
 
 def refused(stage: Stage, code: int, text: str) -> Outcome:
     """The outcome that REFUSALS gives for a reply that is not a yes."""
-    row = next(row for row in REFUSALS if stage in row.stages and code in row.codes and row.text.search(text))
+    words = one_line(text)
+    row = next(row for row in REFUSALS if stage in row.stages and code in row.codes and row.text.search(words))
     return explained(row.outcome, f"{stage}: {code} {text}"[:300])
