@@ -191,8 +191,11 @@ class Publisher:
             return None
 
     def is_empty(self, depth: int | None) -> bool:
-        """Whether a queue of this depth is surely empty: hints that are not in it and not taken are lost."""
-        return depth == 0 and self._counts_exactly
+        """Whether a queue of this depth is surely empty: hints that are not in it and not taken are lost.
+
+        Not while hints of ours are still on their way to it.
+        """
+        return depth == 0 and self._counts_exactly and not self._waiting.unfinished_tasks
 
     def close(self, *, timeout: float = 2.0) -> None:
         """Publish what still waits, for at most `timeout` seconds, and stop."""
@@ -215,16 +218,21 @@ class Publisher:
 
     def _work(self) -> None:
         while (hint := self._waiting.get()) is not None:
-            if time.monotonic() < self._paused_until:
-                metrics.HINTS_LOST.labels("broker").inc()
-                continue
-            try:
-                self._send(hint)
-            except Exception as error:  # whatever the broker's client raises, the thread must go on
-                metrics.HINTS_LOST.labels("broker").inc()
-                self._failed(error)
-                self._disconnect()
+            self._try_to_send(hint)
+            self._waiting.task_done()
+        self._waiting.task_done()
         self._disconnect(politely=True)
+
+    def _try_to_send(self, hint: Hint) -> None:
+        if time.monotonic() < self._paused_until:
+            metrics.HINTS_LOST.labels("broker").inc()
+            return
+        try:
+            self._send(hint)
+        except Exception as error:  # whatever the broker's client raises, the thread must go on
+            metrics.HINTS_LOST.labels("broker").inc()
+            self._failed(error)
+            self._disconnect()
 
     def _send(self, hint: Hint) -> None:
         if self._producer is None:

@@ -95,7 +95,9 @@ class Sweeper:
         return Swept(moved)
 
     async def _lane(self, lane: Lane) -> dict[str, int]:
+        looked_at = time.monotonic()
         depth = self._publisher.depth(lane)
+        is_empty = self._publisher.is_empty(depth)
         flow = await self._flow(lane)
         room = 0 if depth is None else max(0, QUEUE_ROOM - depth) * HINT_SIZE
         size = HINT_SIZE
@@ -109,9 +111,9 @@ class Sweeper:
         moved: dict[str, int] = {}
         while True:
             limit = min(BATCH, room) or BATCH
-            batch = await self._batch(
-                lane, with_hints=room > 0, limit=limit, size=size, early=early, is_empty=self._publisher.is_empty(depth)
-            )
+            # By as much less as the queue was looked at longer ago: what was hinted since then is not lost.
+            left = max(timedelta(0), early - timedelta(seconds=time.monotonic() - looked_at))
+            batch = await self._batch(lane, with_hints=room > 0, limit=limit, size=size, early=left, is_empty=is_empty)
             for status, count in batch.items():
                 moved[status] = moved.get(status, 0) + count
             if sum(batch.values()) < limit:

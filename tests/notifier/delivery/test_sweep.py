@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
+from notifier.delivery import sweep
 from notifier.delivery.sweep import Sweeper
 from notifier.domain.delivery import Status
 from notifier.domain.notification import LANES, Priority
@@ -149,6 +150,29 @@ async def test_many_are_hinted_in_as_few_hints_as_may_be(
     published = broker.published()
     assert sorted(id for hint in published for id in hint.ids) == ids
     assert len(published) == 25
+
+
+#: A table on a disk that is slow: each statement that changes rows takes 60 ms.
+SLOW = (
+    "CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS "
+    "$$ BEGIN PERFORM pg_sleep(0.06); RETURN NULL; END $$",
+    "CREATE TRIGGER slow BEFORE UPDATE ON deliveries FOR EACH STATEMENT EXECUTE FUNCTION be_slow()",
+)
+
+
+async def test_a_sweep_that_takes_long_hints_each_delivery_once(
+    sweeper: Sweeper, database: Database, hinted: Hinted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own first hints are older than a hint in somebody's hands by the time that it comes to the last rows."""
+    monkeypatch.setattr(sweep, "BATCH", 10)
+    ids = await born(database, count=300, due_in=AGO)
+    for statement in SLOW:
+        await sql(database, statement)
+    try:
+        assert (await sweeper.sweep()).moved == {"queued": 300}
+    finally:
+        await sql(database, "DROP FUNCTION be_slow CASCADE")
+    assert sorted(hinted()["urgent.email"]) == ids
 
 
 # -- together --
