@@ -34,6 +34,9 @@ DESCRIPTION = """
 Deliver email, push and desktop notifications. A `202` means: it is stored, and it will be delivered or end with a
 reason you can ask for. Send an `Idempotency-Key` with every POST, and repeat it as often as you need.
 
+The head of a request has at most 64 KiB, or the answer is `431`, and must arrive within 10 seconds, or it is `408`;
+the connection is closed after either.
+
 Every answer has an `X-Request-Id`: the one you sent (1 to 64 letters, digits and `._:-`), or a new one. It stands in
 the logs of whatever the request has caused.
 """

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
@@ -16,6 +16,9 @@ import typer
 from notifier.cli.options import DataDir, Json, use
 from notifier.domain.errors import DataDirInUse, PortTaken, ServerUnreachable, SettingsInvalid, Unavailable
 from notifier.settings import PREFIX, Settings, load
+
+if TYPE_CHECKING:
+    import uvicorn
 
 #: Where settings come from beside the environment; these two only ever come from there.
 _PLACES = {
@@ -82,16 +85,7 @@ def api(
 
     import uvicorn
 
-    config = uvicorn.Config(
-        "notifier.api.app:create_app",  # by name: the doors do not import each other
-        factory=True,
-        access_log=False,
-        log_config=None,
-        timeout_graceful_shutdown=int(settings.shutdown_grace),
-        timeout_keep_alive=75,
-        server_header=False,
-    )
-    uvicorn.Server(config).run(sockets=[listener])
+    uvicorn.Server(server_config(settings)).run(sockets=[listener])
 
 
 def worker(
@@ -216,6 +210,23 @@ def settings(json: Json = False, data_dir: DataDir = None) -> None:
             typer.echo(f"    {row['description']} Default: {row['default'] or 'none'}.{example}")
     if wrong is not None:
         raise wrong
+
+
+def server_config(settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves the API."""
+    import uvicorn
+
+    return uvicorn.Config(
+        "notifier.api.app:create_app",  # by name: the doors do not import each other
+        factory=True,
+        http="notifier.api.http_protocol:BoundedHttpProtocol",
+        ws="none",  # an upgraded connection would leave that protocol, and no route has a use for one
+        access_log=False,
+        log_config=None,
+        timeout_graceful_shutdown=int(settings.shutdown_grace),
+        timeout_keep_alive=75,
+        server_header=False,
+    )
 
 
 async def _check_database(settings: Settings) -> None:

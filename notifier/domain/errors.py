@@ -155,6 +155,20 @@ class BodyTooSlow(NotifierError):
     title = "Body too slow"
 
 
+class HeadTooLarge(NotifierError):
+    """The request's head, or its trailers, are too large. Send shorter headers or a shorter path."""
+
+    code = "head_too_large"
+    title = "Head too large"
+
+
+class HeadTooSlow(NotifierError):
+    """The request's head took too long to arrive. Open a new connection and send the head at once."""
+
+    code = "head_too_slow"
+    title = "Head too slow"
+
+
 class UnsupportedMedia(NotifierError):
     """Send plain application/json without Content-Encoding."""
 

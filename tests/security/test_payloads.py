@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import sys
 import time
 import zlib
 from collections.abc import Iterator, Mapping
@@ -13,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from notifier.embedded.ports import free_port
 from tests.notifier.api.asks import a_key, a_payment
 from tests.notifier.api.test_keys import BODIES, Owned
-from tests.running import Running, eventually
+from tests.running import Running
 from tests.security.routes import documented, schema_of
 
 NOBODYS = "0198c0de-0000-7000-8000-000000000000"
@@ -150,26 +148,6 @@ async def test_a_compressed_bomb_is_refused_and_not_blown_up(whole_service: Runn
     assert len(bomb) < MIB
     told = await whole_service.post("/v1/notifications", bomb, Content_Encoding=encoding)
     assert told.status == 415, told.body
-
-
-@pytest.fixture
-async def impatient(running: Running) -> Any:
-    """The port of an API that waits one second for a body."""
-    port = free_port()
-    command = [sys.executable, "-m", "tests.security.impatient", "--port", str(port)]
-    # It has no metrics: they are prepared before anything else of the API is imported.
-    env = {name: value for name, value in running.env.items() if "METRICS" not in name}
-    running.stack.spawn("api-impatient", command, env=env)
-
-    async def answers() -> bool:
-        try:
-            return (await running.call("GET", "/livez", url=f"http://127.0.0.1:{port}")).status == 200
-        except OSError:
-            return False
-
-    await eventually(answers, what="the API to answer")
-    yield port
-    running.stack.child("api-impatient").kill()
 
 
 async def test_a_body_that_drips_is_ended_in_time_and_holds_up_nobody(running: Running, impatient: int) -> None:
