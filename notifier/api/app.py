@@ -98,6 +98,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         caller=Keys(reception.database).caller,
         rates=Rates(per_second=settings.key_rate_per_second, burst=settings.key_rate_burst),
         body_limit=lambda path: settings.max_batch_body_bytes if path.endswith("/batch") else settings.max_body_bytes,
+        takes_events=reception.ses_events is not None,
     )
     app.add_middleware(Watch, routes=routes)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it

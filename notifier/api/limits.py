@@ -18,12 +18,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from notifier.api import problems
 from notifier.domain.caller import Caller
-from notifier.domain.errors import BodyTooLarge, BodyTooSlow, NotifierError, RateLimited, UnsupportedMedia
+from notifier.domain.errors import (
+    BodyTooLarge,
+    BodyTooSlow,
+    NotifierError,
+    RateLimited,
+    TooManyAtOnce,
+    UnsupportedMedia,
+)
 
 #: Everything below it needs a key.
 GUARDED = "/v1/"
 #: Doors for providers, who have no key: what they post is signed, and read as JSON whatever it is called.
 SIGNED = frozenset({"/v1/providers/ses/events"})
+#: Anybody may post there and is only known when the whole body is read, so memory has a limit of its own: no body is
+#: larger than SNS's largest message (docs.aws.amazon.com/sns, "Large message payloads"), and only so many are read or
+#: worked on at once.
+EVENT_BYTES = 256 * 1024
+EVENTS_AT_ONCE = 16
+EVENTS_RETRY_SECONDS = 1
 #: A body must have arrived by then.
 BODY_SECONDS = 30
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -79,16 +92,38 @@ class Gate:
         caller: Callable[[str | None], Awaitable[Caller]],
         rates: Rates,
         body_limit: Callable[[str], int],
+        takes_events: bool = True,
     ) -> None:
         self._app = app
         self._caller = caller
         self._rates = rates
         self._body_limit = body_limit
+        self._takes_events = takes_events
+        self._events = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(GUARDED):
             await self._app(scope, receive, send)
+        elif self._is_event(scope):
+            await self._pass_event(scope, receive, send)
+        else:
+            await self._pass(scope, receive, send)
+
+    def _is_event(self, scope: Scope) -> bool:
+        return scope["path"] in SIGNED and scope["method"] == "POST" and self._takes_events
+
+    async def _pass_event(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One of a provider's events, if not too many are in progress in this process."""
+        if self._events >= EVENTS_AT_ONCE:
+            await problems.response(TooManyAtOnce(retry_after=EVENTS_RETRY_SECONDS))(scope, receive, send)
             return
+        self._events += 1
+        try:
+            await self._pass(scope, receive, send)
+        finally:
+            self._events -= 1
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         standing: Standing | None = None
 
         async def send_with_rate(message: Message) -> None:
@@ -108,7 +143,8 @@ class Gate:
                 standing = self._rates.take(caller.key_id)
             if not standing.allowed:
                 raise RateLimited(retry_after=standing.retry_after)
-            if scope["method"] in _WITH_BODY:
+            # Nothing but an event is read from a stranger: the route answers 404 or 405 without the body.
+            if scope["method"] in _WITH_BODY and (scope["path"] not in SIGNED or self._is_event(scope)):
                 receive = await self._body(scope["path"], headers, receive)
         except NotifierError as error:
             await problems.response(error)(scope, receive, send_with_rate)
@@ -118,6 +154,8 @@ class Gate:
     async def _body(self, path: str, headers: Headers, receive: Receive) -> Receive:
         """Read the whole body, within its limits, and return a `receive` that hands it on."""
         limit = self._body_limit(path)
+        if path in SIGNED:
+            limit = min(limit, EVENT_BYTES)
         too_large = BodyTooLarge(f"The body is larger than {limit} bytes, which is all that this endpoint takes.")
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise UnsupportedMedia("Content-Encoding is not accepted. Send the body uncompressed.")

@@ -43,6 +43,7 @@ STATUS: Mapping[type[NotifierError], int] = {
     errors.RateLimited: 429,
     errors.BacklogFull: 429,
     errors.HeadTooLarge: 431,
+    errors.TooManyAtOnce: 503,
     errors.Unavailable: 503,
     errors.SourceUnavailable: 503,
     errors.SourceInvalid: 503,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from fastapi import APIRouter, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from notifier.api import answers
 from notifier.api.houses import TheHouse
 from notifier.api.problems import problems as may
-from notifier.domain.errors import NotFound
+from notifier.domain.errors import BadJson, NotFound
 
 router = APIRouter(prefix="/v1/providers", tags=["providers"])
 
@@ -18,6 +19,8 @@ _FORGED = may(403)
 _FORGED[403]["description"] = "Not what an allowed topic signed"
 _OFF = may(404)
 _OFF[404]["description"] = "No topic is allowed"
+_BUSY = may(503)
+_BUSY[503]["description"] = "Too many events are in progress, or the database is away; nothing was changed"
 _BODY = {
     "requestBody": {
         "required": True,
@@ -30,7 +33,7 @@ _BODY = {
 @router.post(
     "/ses/events",
     status_code=204,
-    responses=answers.GONE | may(400, 408, 413, 415, 429, 503) | _FORGED | _OFF,
+    responses=answers.GONE | may(400, 408, 413, 415, 429) | _FORGED | _OFF | _BUSY,
     openapi_extra=_BODY,
 )
 async def take_ses_event(request: Request, house: TheHouse) -> Response:
@@ -41,7 +44,11 @@ async def take_ses_event(request: Request, house: TheHouse) -> Response:
     """
     if house.ses_events is None:
         raise NotFound("No events are taken here: NOTIFIER_SES_EVENTS_TOPICS names no topic.")
-    event = await house.ses_events.read(await request.body(), now=datetime.now(UTC))
+    try:
+        body = await request.body()
+    except ClientDisconnect:  # as FastAPI has it for other routes; else a stranger could write tracebacks into our log
+        raise BadJson("The client closed the connection before the body was complete.") from None
+    event = await house.ses_events.read(body, now=datetime.now(UTC))
     if event is not None:
         await house.feedback.apply(event)
     return Response(status_code=204)

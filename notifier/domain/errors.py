@@ -255,6 +255,13 @@ class BacklogFull(NotifierError):
     title = "Backlog is full"
 
 
+class TooManyAtOnce(NotifierError):
+    """Too many requests of this kind are in progress. Wait as long as Retry-After says."""
+
+    code = "too_many_at_once"
+    title = "Too many requests at once"
+
+
 class Unavailable(NotifierError):
     """The database cannot be reached; nothing was accepted. Try again, with the same Idempotency-Key."""
 

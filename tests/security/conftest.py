@@ -9,6 +9,7 @@ import pytest
 
 from notifier.embedded.ports import free_port
 from tests.running import Running, eventually
+from tests.sns import TOPIC
 
 
 @pytest.fixture
@@ -18,6 +19,7 @@ async def impatient(running: Running) -> AsyncIterator[int]:
     command = [sys.executable, "-m", "tests.security.impatient", "--port", str(port)]
     # It has no metrics: they are prepared before anything else of the API is imported.
     env = {name: value for name, value in running.env.items() if "METRICS" not in name}
+    env |= {"NOTIFIER_SES_EVENTS_TOPICS": TOPIC}
     running.stack.spawn("api-impatient", command, env=env)
 
     async def answers() -> bool:

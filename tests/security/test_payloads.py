@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.notifier.api.asks import a_key, a_payment
+from tests.notifier.api.asks import a_key, a_payment, the_problem
 from tests.notifier.api.test_keys import BODIES, Owned
+from tests.raw_http import connected, drip
 from tests.running import Running
 from tests.security.routes import documented, schema_of
 
@@ -169,6 +170,21 @@ async def test_a_body_that_drips_is_ended_in_time_and_holds_up_nobody(running: R
         told = await running.call("GET", "/v1/templates", url=f"http://127.0.0.1:{impatient}")
         assert told.status == 200, "others are served meanwhile"
         assert {answer[9:12] for answer in await asyncio.gather(*drips)} == {b"408"}
+
+
+async def test_events_that_drip_are_ended_in_time_and_leave_their_places(impatient: int) -> None:
+    """Those of a stranger, who could hold all sixteen places. Three times as many, one after another."""
+    head = b"POST /v1/providers/ses/events HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n"
+
+    async def hold() -> None:
+        async with connected(impatient) as connection:
+            await connection.send(head)
+            dripping = asyncio.create_task(drip(connection, b" "))
+            the_problem(await connection.answer(), 408, "body_too_slow")
+            await dripping
+
+    for _ in range(3):
+        await asyncio.gather(*(hold() for _ in range(16)))
 
 
 async def test_a_length_that_lies_is_no_way_past_the_limit(whole_service: Running) -> None:
