@@ -74,6 +74,15 @@ OPTIONS: dict[str, Object] = {
         "podAnnotations": {"a": "b"},
         "podLabels": {"team": "mail"},
     },
+    "direct-url": {
+        "secrets": {"database_direct_url": "postgresql://n:p@db-itself/n"},
+        "settings": {"database_pooler": "transaction", "log_level": "DEBUG"},
+    },
+    "private-ca": {
+        "extraEnv": [{"name": "PGSSLROOTCERT", "value": "/etc/notifier/database-ca/ca.pem"}],
+        "extraVolumes": [{"name": "database-ca", "configMap": {"name": "database-ca"}}],
+        "extraVolumeMounts": [{"name": "database-ca", "mountPath": "/etc/notifier/database-ca", "readOnly": True}],
+    },
     "extras": {
         "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
         "extraVolumes": [{"name": "templates", "configMap": {"name": "templates"}}],
@@ -136,6 +145,16 @@ def of_kind(objects: list[Object], *kinds: str) -> list[Object]:
 def by_name(objects: list[Object], kind: str) -> dict[str, Object]:
     """Objects of a kind by their name without the release's."""
     return {each["metadata"]["name"].removeprefix(f"{RELEASE}-"): each for each in of_kind(objects, kind)}
+
+
+def volume_sources(volume: Mapping[str, Any]) -> list[Object]:
+    """The Secrets and ConfigMaps that a volume is made of, each by `name`, with its `items` if it has some."""
+    found: list[Object] = []
+    for source in [volume, *volume.get("projected", {}).get("sources", ())]:
+        for kind in ("secret", "configMap"):
+            if here := source.get(kind):
+                found.append({**here, "name": here.get("secretName") or here["name"]})
+    return found
 
 
 def pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from notifier.embedded.ports import free_port
 from tests.deploy import compose
-from tests.deploy.charts import RELEASE, ROOT, Object, of_kind, pods
+from tests.deploy.charts import RELEASE, ROOT, Object, of_kind, pods, volume_sources
 from tests.deploy.test_image import environment
 from tests.running import Running, eventually
 
@@ -35,7 +35,10 @@ class Process:
 
 
 def of_chart(objects: list[Object], given: Mapping[str, Mapping[str, str]]) -> dict[str, Process]:
-    """Every process of ours that the chart starts, by its name without the release's. `given`: Secrets of others."""
+    """Every process of ours that the chart starts, by its name without the release's.
+
+    `given`: Secrets of others, and ConfigMaps that are mounted.
+    """
     configs = {e["metadata"]["name"]: e["data"] for e in of_kind(objects, "ConfigMap")}
     secrets = {e["metadata"]["name"]: e["stringData"] for e in of_kind(objects, "Secret")}
     return {process.name: process for process in _of_pods(objects, configs, {**secrets, **given})}
@@ -55,10 +58,8 @@ def _of_pods(
         volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
         files = {}
         for mount in box["volumeMounts"]:
-            if secret := volumes[mount["name"]].get("secret"):
-                whole = secrets[secret["secretName"]]
-                items = {item["path"]: whole[item["key"]] for item in secret.get("items", ())}
-                files[mount["mountPath"]] = items or dict(whole)
+            if sources := volume_sources(volumes[mount["name"]]):
+                files[mount["mountPath"]] = _files(sources, secrets)
         yield Process(
             who.removeprefix(f"{RELEASE}-"),
             (*box["command"], *box["args"]),
@@ -67,6 +68,20 @@ def _of_pods(
             frozenset((box[kind]["httpGet"]["port"], box[kind]["httpGet"]["path"]) for kind in PROBES if kind in box),
             pod["spec"].get("terminationGracePeriodSeconds", 30),
         )
+
+
+def _files(sources: list[Object], objects: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """What kubelet writes below a mount: a key that is not there stops the pod, unless its source is optional."""
+    files: dict[str, str] = {}
+    for source in sources:
+        whole = objects[source["name"]]
+        items = source.get("items") or [{"key": key, "path": key} for key in whole]
+        files |= {
+            item["path"]: whole[item["key"]]
+            for item in items
+            if not (source.get("optional") and item["key"] not in whole)
+        }
+    return files
 
 
 def of_compose(file: Mapping[str, Any]) -> dict[str, Process]:
@@ -94,7 +109,7 @@ class Deployed:
         self._ports: dict[str, dict[str, int]] = {}
         self._started: list[Process] = []
         self._programs = folder / "bin"
-        self._programs.mkdir()
+        self._programs.mkdir(parents=True)
         for name, module in (PROGRAMS | {"python": ""}).items():
             program = self._programs / name
             run = shlex.join([sys.executable, *(["-m", module] if module else [])])

@@ -28,6 +28,7 @@ from tests.deploy.charts import (
     rendered,
     rendered_files,
     value_sets,
+    volume_sources,
 )
 
 MATRIX = matrix()
@@ -132,7 +133,7 @@ def test_whatever_a_pod_mounts_is_there_before_it(name: str, is_upgrade: bool) -
     made = {each["metadata"]["name"] for each in of_kind(objects, "Secret", "ConfigMap")} | given
     for each in of_kind(objects, "Deployment", "StatefulSet", "Job", "Pod"):
         pod = each["spec"] if each["kind"] == "Pod" else each["spec"]["template"]["spec"]
-        wanted = {source for volume in pod["volumes"] if (source := _source(volume))}
+        wanted = {source["name"] for volume in pod["volumes"] for source in volume_sources(volume)}
         wanted |= {entry["configMapRef"]["name"] for box in pod["containers"] for entry in box.get("envFrom", ())}
         if early(each):
             # Helm makes hooks before the rest: nothing of the rest is there yet.
@@ -142,17 +143,59 @@ def test_whatever_a_pod_mounts_is_there_before_it(name: str, is_upgrade: bool) -
             assert wanted <= made, each["metadata"]["name"]
 
 
-def _source(volume: Object) -> str | None:
-    name: str | None = volume.get("secret", {}).get("secretName") or volume.get("configMap", {}).get("name")
-    return name
-
-
 def test_the_first_migration_with_a_bundled_database_is_no_hook_and_later_ones_are() -> None:
     first, later = (by_name(rendered("small", is_upgrade=is_upgrade), "Job") for is_upgrade in (False, True))
     assert list(first) == ["migrate-first"]
     assert "annotations" not in first["migrate-first"]["metadata"]
     assert later["migrate"]["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
     assert list(by_name(rendered("external"), "Job")) == ["migrate"]
+
+
+@every_set
+@pytest.mark.parametrize("is_upgrade", [False, True])
+def test_a_migration_that_failed_stays_with_its_log(name: str, is_upgrade: bool) -> None:
+    """With OnFailure the pod goes at the last try, and its log with it; a hook that failed must not be taken away."""
+    for job in of_kind(rendered(name, is_upgrade=is_upgrade), "Job"):
+        is_first = job["metadata"]["name"].endswith("-migrate-first")
+        assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+        assert job["spec"]["backoffLimit"] == (10 if is_first else 3)
+        assert "ttlSecondsAfterFinished" not in job["spec"]
+        policy = job["metadata"].get("annotations", {}).get("helm.sh/hook-delete-policy")
+        assert policy == (None if is_first else "before-hook-creation,hook-succeeded")
+
+
+@every_set
+@pytest.mark.parametrize("is_upgrade", [False, True])
+def test_the_migration_has_the_volumes_and_variables_that_every_pod_is_given(name: str, is_upgrade: bool) -> None:
+    """A CA that PGSSLROOTCERT names has to be where it says."""
+    objects = rendered(name, is_upgrade=is_upgrade)
+    values = MATRIX[name]
+    for who, pod in pods(objects):
+        [box] = pod["spec"]["containers"]
+        if box["name"] != "notifier":
+            continue
+        for key, here in (("extraVolumes", pod["spec"]["volumes"]), ("extraVolumeMounts", box["volumeMounts"])):
+            assert [each for each in values.get(key, []) if each not in here] == [], (who, key)
+        assert [each for each in values.get("extraEnv", []) if each not in box.get("env", [])] == [], who
+        mounts = [mount["mountPath"] for mount in box["volumeMounts"]]
+        assert len(mounts) == len(set(mounts)), who
+
+
+def test_the_migration_has_what_the_settings_say_of_the_database_and_of_the_log() -> None:
+    """By value: the release's ConfigMap is not there before a hook, or has the values of yesterday."""
+    more: Object = {"settings": {"database_pool_size": 7, "brand": "Acme", "log_format": "text"}}
+    more["extraEnv"] = [{"name": "NOTIFIER_LOG_FORMAT", "value": "json"}]
+    job = by_name(render(over(MATRIX["direct-url"], more)), "Job")["migrate"]
+    [box] = job["spec"]["template"]["spec"]["containers"]
+    assert "envFrom" not in box
+    assert {entry["name"]: entry["value"] for entry in box["env"]} == {
+        "NOTIFIER_SECRETS_DIR": "/etc/notifier/secrets",
+        "NOTIFIER_DATABASE_POOLER": "transaction",
+        "NOTIFIER_DATABASE_POOL_SIZE": "7",
+        "NOTIFIER_LOG_LEVEL": "DEBUG",
+        "NOTIFIER_LOG_FORMAT": "json",
+    }
+    assert len(box["env"]) == 5
 
 
 def test_one_beat_that_is_never_two_during_a_rollout() -> None:

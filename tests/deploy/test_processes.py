@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 
+import asyncpg
 import pytest
 
+from notifier.domain.errors import StackFailed
 from notifier.embedded.resolve import vapid_key
 from notifier.embedded.stack import Stack
+from tests.brokers.tls import OURS, Authority
 from tests.conftest import TEMPLATES
-from tests.deploy import compose
-from tests.deploy.charts import LEAST, matrix, over, render, rendered
+from tests.deploy import compose, doors
+from tests.deploy.charts import LEAST, OPTIONS, Object, matrix, over, render, rendered
 from tests.deploy.processes import Deployed, Process, ended_well, of_chart, of_compose
 from tests.running import Running, eventually
 
@@ -141,6 +146,66 @@ async def test_production_with_a_bulk_pool_a_channel_and_files_of_providers(runn
     codes = deployed.stop()
     assert {name for name in codes if "bulk" in name} == {f"worker-bulk-{c}" for c in ("email", "push", "desktop")}
     assert all(ended_well(code) for code in codes.values()), codes
+
+
+@pytest.fixture
+async def empty_database(running: Running) -> AsyncIterator[SplitResult]:
+    """The address of a database without a schema."""
+    address = urlsplit(running.database_url)._replace(path="/empty")
+    connection = await asyncpg.connect(running.database_url)
+    try:
+        await connection.execute("CREATE DATABASE empty")
+        yield address
+        await connection.execute("DROP DATABASE empty WITH (FORCE)")
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("is_of_the_operator", [True, False])
+async def test_the_migration_goes_past_a_pooler_to_a_server_with_a_certificate_of_a_private_ca(
+    running: Running, empty_database: SplitResult, tmp_path: Path, is_of_the_operator: bool
+) -> None:
+    """Both addresses stand in one Secret. The first leads to a pooler, by which no migration can go."""
+    authority = Authority(tmp_path / "ca")
+    account, port = empty_database.netloc.split("@")[0], empty_database.port
+    assert port is not None
+    async with doors.pooler(port) as pooled, doors.tls(port, authority.issue(OURS)) as direct:
+        secrets = {
+            "database_url": empty_database._replace(netloc=f"{account}@127.0.0.1:{pooled}").geturl(),
+            "database_direct_url": empty_database._replace(
+                netloc=f"{account}@127.0.0.1:{direct}", query="sslmode=verify-full"
+            ).geturl(),
+            "redis_url": "redis://127.0.0.1:1/0",
+            "ses_secret_access_key": "not-for-the-migration",
+        }
+        values: Object = {"existingSecret": "notifier"} if is_of_the_operator else {"secrets": secrets}
+        given = {
+            "notifier": {f"notifier_{name}": value for name, value in secrets.items()},
+            "database-ca": {"ca.pem": authority.ca.read_text()},
+        }
+        migration = of_chart(render(over(values, OPTIONS["private-ca"])), given)["migrate"]
+        await asyncio.to_thread(Deployed(running, {}, tmp_path / "job").run, migration)
+    assert migration.files["/etc/notifier/secrets"] == {
+        "notifier_database_url": secrets["database_url"],
+        "notifier_database_direct_url": secrets["database_direct_url"],
+    }
+    connection = await asyncpg.connect(empty_database.geturl())
+    try:
+        assert await connection.fetchval("SELECT to_regclass('deliveries') IS NOT NULL")
+    finally:
+        await connection.close()
+
+
+async def test_a_migration_by_a_poolers_address_alone_says_which_setting_is_missing(
+    running: Running, empty_database: SplitResult, tmp_path: Path
+) -> None:
+    account, port = empty_database.netloc.split("@")[0], empty_database.port
+    assert port is not None
+    async with doors.pooler(port) as pooled:
+        address = empty_database._replace(netloc=f"{account}@127.0.0.1:{pooled}").geturl()
+        migration = of_chart(render(over(LEAST, {"secrets": {"database_url": address}})), {})["migrate"]
+        with pytest.raises(StackFailed, match="Set NOTIFIER_DATABASE_DIRECT_URL to its own address"):
+            await asyncio.to_thread(Deployed(running, {}, tmp_path / "job").run, migration)
 
 
 @pytest.mark.full

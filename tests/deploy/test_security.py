@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from notifier.settings import Settings
-from tests.deploy.charts import Object, matrix, of_kind, pods, rendered
+from tests.deploy.charts import Object, matrix, of_kind, pods, rendered, volume_sources
 
 MATRIX = matrix()
 SECRET = {
@@ -66,8 +66,8 @@ def test_secrets_are_files_that_only_the_process_reads(name: str) -> None:
         assert not any(secret in str(each["data"]) for secret in told)
     for who, pod in pods(objects):
         for volume in pod["spec"]["volumes"]:
-            if "secret" in volume:
-                assert volume["secret"]["defaultMode"] == 0o440, who
+            for kind in {"secret", "projected"} & volume.keys():
+                assert volume[kind]["defaultMode"] == 0o440, who
             assert "hostPath" not in volume, who
 
 
@@ -82,15 +82,37 @@ def test_whatever_is_written_to_is_a_volume_with_an_end(name: str) -> None:
                 assert mount.get("readOnly") or mount["name"] in {"data", "run", "templates"}, who
 
 
-def test_the_migration_sees_nothing_but_the_database() -> None:
-    for name in ("production", "external"):
-        objects = rendered(name)
-        [(_, pod)] = [(who, pod) for who, pod in pods(objects) if who.endswith("-migrate")]
-        [volume] = [each for each in pod["spec"]["volumes"] if each["name"] == "secrets"]
-        assert volume["secret"]["items"] == [{"key": "notifier_database_url", "path": "notifier_database_url"}]
-        for each in of_kind(objects, "Secret"):
-            if each["metadata"]["name"].endswith("-migrate"):
-                assert list(each["stringData"]) == ["notifier_database_url"]
+@every_set
+@pytest.mark.parametrize("is_upgrade", [False, True])
+def test_the_migration_sees_nothing_but_the_two_addresses_of_the_database(name: str, is_upgrade: bool) -> None:
+    """Both, however the Secret came: by a pooler's address alone every migration would fail."""
+    objects = rendered(name, is_upgrade=is_upgrade)
+    jobs = [(who, pod["spec"]) for who, pod in pods(objects) if "-migrate" in who]
+    assert bool(jobs) == (name != "no-migration")
+    for who, pod in jobs:
+        files = {item["path"]: source for source in _secrets(pod) for item in source["items"]}
+        assert files.keys() == {"notifier_database_url", "notifier_database_direct_url"}, who
+        assert "optional" not in files["notifier_database_url"]
+        assert files["notifier_database_direct_url"]["optional"] is True
+        assert {source["name"] for source in files.values()} == {_secret_of(name, who)}
+        assert [item["key"] for source in files.values() for item in source["items"]] == list(files)
+    for each in of_kind(objects, "Secret"):
+        if each["metadata"]["name"].endswith("-migrate"):
+            assert each["stringData"].keys() <= {"notifier_database_url", "notifier_database_direct_url"}
+            assert ("notifier_database_direct_url" in each["stringData"]) == (name == "direct-url")
+
+
+def _secrets(pod: Object) -> list[Object]:
+    """Whatever of Secrets a pod mounts."""
+    every = [source for volume in pod["volumes"] for source in volume_sources(volume)]
+    return [source for source in every if source["name"] not in {"database-ca", "templates"}]
+
+
+def _secret_of(name: str, job: str) -> str:
+    """Where a migration's addresses are: the operator's Secret, or one that is there before the release's own."""
+    if name == "production":
+        return "notifier"
+    return "notifier" if job.endswith("-first") else job
 
 
 def test_the_network_leads_to_providers_and_servers_and_not_inside() -> None:

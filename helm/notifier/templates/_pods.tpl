@@ -30,6 +30,38 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
+{{/* What the migration needs of the settings. It runs before the release's ConfigMap is there, or has its new values. */}}
+{{- define "notifier.migrationSettings" -}}
+- {name: NOTIFIER_SECRETS_DIR, value: /etc/notifier/secrets}
+{{- $extra := list }}
+{{- range .Values.extraEnv }}
+{{- $extra = append $extra .name }}
+{{- end }}
+{{- range $name, $value := .Values.settings }}
+{{- $variable := printf "NOTIFIER_%s" (upper $name) }}
+{{- /* A variable that stands twice in a list is refused by server-side apply. extraEnv wins, as it does over a ConfigMap. */}}
+{{- if and (or (hasPrefix "database_" $name) (hasPrefix "log_" $name)) (not (has $variable $extra)) }}
+- {name: {{ $variable }}, value: {{ include "notifier.plain" $value | quote }}}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The two addresses that a migration may need, and nothing else of the Secret. Only who has a pooler has the second. */}}
+{{- define "notifier.migrationSecret" -}}
+projected:
+  defaultMode: 0440
+  sources:
+    - secret:
+        name: {{ . }}
+        items:
+          - {key: notifier_database_url, path: notifier_database_url}
+    - secret:
+        name: {{ . }}
+        optional: true
+        items:
+          - {key: notifier_database_direct_url, path: notifier_database_direct_url}
+{{- end }}
+
 {{/* (dict "root" $ "component" … "command" list "args" list "resources" … "grace" n "ports" bool "probes" text "preStop" n) */}}
 {{- define "notifier.podTemplate" -}}
 metadata:
@@ -100,7 +132,7 @@ containers:
     args: {{ .args | toJson }}
     {{- if .bare }}
     env:
-      - {name: NOTIFIER_SECRETS_DIR, value: /etc/notifier/secrets}
+      {{- include "notifier.migrationSettings" .root | nindent 6 }}
       {{- with .root.Values.extraEnv }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
@@ -137,21 +169,22 @@ containers:
       - {name: {{ $name }}, mountPath: /etc/notifier/files/{{ $name }}, readOnly: true}
       {{- end }}
       {{- end }}
+      {{- end }}
       {{- with .root.Values.extraVolumeMounts }}
       {{- toYaml . | nindent 6 }}
-      {{- end }}
       {{- end }}
 volumes:
   - name: tmp
     emptyDir: {sizeLimit: 256Mi}
   - name: secrets
+    {{- $secret := default (include "notifier.secretName" .root) .secret }}
+    {{- if .bare }}
+    {{- include "notifier.migrationSecret" $secret | nindent 4 }}
+    {{- else }}
     secret:
-      secretName: {{ default (include "notifier.secretName" .root) .secret }}
+      secretName: {{ $secret }}
       defaultMode: 0440
-      {{- if .bare }}
-      items:
-        - {key: notifier_database_url, path: notifier_database_url}
-      {{- end }}
+    {{- end }}
   {{- if not .bare }}
   {{- range $name, $file := .root.Values.files }}
   {{- if $file.secret }}
@@ -163,9 +196,9 @@ volumes:
         - {key: {{ $file.key }}, path: {{ $file.key }}}
   {{- end }}
   {{- end }}
+  {{- end }}
   {{- with .root.Values.extraVolumes }}
   {{- toYaml . | nindent 2 }}
-  {{- end }}
   {{- end }}
 {{- end }}
 
