@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from fastapi.routing import APIRoute
 from notifier.api import campaigns, dead_letters, explanations, health, notifications, recipients, suppressions
 from notifier.settings import PREFIX, Settings
 from tests.deploy import compose, table
-from tests.deploy.charts import CHART, ROOT
+from tests.deploy.charts import CHART, OPTIONS, ROOT, pods, render, rendered
 from tests.monitoring.test_names import COMMANDS, EXPORTED, METRIC
 
 PAGES = [ROOT / "docs" / "deploying.md", ROOT / "docs" / "operations.md"]
@@ -96,6 +97,30 @@ def test_the_one_liner_makes_what_compose_asks_for() -> None:
     assert tuple(told[1].split()) == compose.MADE
     asked = set(re.findall(r"\$\{(\w+):\?", compose.FILE.read_text()))
     assert asked == set(compose.MADE)
+
+
+def test_the_image_that_the_page_builds_is_brought_to_the_cluster_that_runs_it() -> None:
+    """Nobody has published it: a release of any other name waits for ever in ImagePullBackOff."""
+    page = PAGES[0].read_text()
+    trying, installed = page.split("## Kubernetes, by Helm")[1].split("-f helm/notifier/ci/small.yaml")
+    images = {box["image"] for _, pod in pods(rendered("small")) for box in pod["spec"]["containers"]}
+    assert {image for image in images if image.startswith("notifier:")} == {"notifier:local"}
+    for command in ("docker build -t", "kind load docker-image", "minikube image load", "docker save", "docker tag"):
+        assert f"{command} notifier:local" in trying
+    assert "docker push registry.acme.example/notifier:1.0.0" in trying
+    block = re.search(r"```yaml\n(.*?)```", installed, re.DOTALL)
+    assert block
+    boxes = [box for _, pod in pods(render(yaml.safe_load(block[1]))) for box in pod["spec"]["containers"]]
+    assert {box["image"] for box in boxes} == {"registry.acme.example/notifier:1.0.0"}
+    readme = (ROOT / "README.md").read_text()
+    assert readme.index("docker push registry.acme.example/notifier:1.0.0") < readme.index("helm install notifier")
+    assert "--set image.repository=registry.acme.example/notifier,image.tag=1.0.0" in readme
+
+
+def test_what_the_page_says_of_a_ca_of_ones_own_is_what_is_tried() -> None:
+    """tests/deploy/test_processes.py migrates with these values."""
+    blocks = re.findall(r"```yaml\n(.*?)```", PAGES[0].read_text(), re.DOTALL)
+    assert OPTIONS["private-ca"] in [yaml.safe_load(textwrap.dedent(block)) for block in blocks]
 
 
 @every_page
