@@ -7,8 +7,11 @@
 --   rest_until       when it wants to be asked again
 --   fails            failures in a row; open_until, cool, probe_until: the breaker
 --   second, calls, calls_before   calls granted in this second and in the one before it
+--   rests_at         when one of its destinations was last told to rest; they stand in a sorted set beside it, by the
+--                    moment when their rest ends, which lasts as long as the longest of them
 --
--- KEYS: accounts in order of preference. ARGV: operation, then its arguments; see `budget.py`.
+-- KEYS: accounts in order of preference; see `rest` and `rests` for theirs. ARGV: operation, then its arguments; see
+-- `budget.py`.
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -19,7 +22,7 @@ local function whole(number) return string.format('%.0f', number) end
 
 local function read(key)
   local fields = {'tat', 'bulk_tat', 'limit', 'asked_at', 'cut_at', 'cut_rate', 'rest_until', 'fails',
-                  'open_until', 'cool', 'probe_until', 'second', 'calls', 'calls_before'}
+                  'open_until', 'cool', 'probe_until', 'second', 'calls', 'calls_before', 'rests_at'}
   local account = {}
   for i, value in ipairs(redis.call('HMGET', key, unpack(fields))) do account[fields[i]] = tonumber(value) or 0 end
   return account
@@ -52,7 +55,8 @@ end
 
 -- take COUNT IS_BULK SHARE HORIZON SLACK PROBE LIMIT…: slots at the first account that is not blocked, no later than
 -- HORIZON. A slot that nobody took can be taken for SLACK longer.
--- Answers {index, count, first slot, step, wait, fails (-1: did not look), is it time to ask for the limit}, in microseconds from now.
+-- Answers {index, count, first slot, step, wait, fails (-1: did not look), is it time to ask for the limit, rests_at (0:
+-- none)}, in microseconds from now.
 if operation == 'take' then
   local wanted, is_bulk, share = tonumber(ARGV[2]), ARGV[3] == '1', tonumber(ARGV[4])
   local horizon, slack, probe = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -75,7 +79,7 @@ if operation == 'take' then
         step = every
         if is_bulk then slot, step = math.max(slot, bulk_tat), every / share end
         first = slot - now
-        if first > horizon then return {i, 0, 0, 0, whole(first - horizon + 1000), account.fails, ask} end
+        if first > horizon then return {i, 0, 0, 0, whole(first - horizon + 1000), account.fails, ask, 0} end
         count = math.min(count, math.floor((horizon - first) / step) + 1)
         tat = slot + (count - 1) * step + every
         if is_bulk then bulk_tat = slot + count * step end
@@ -86,10 +90,11 @@ if operation == 'take' then
       write(key, 'tat', whole(tat), 'bulk_tat', whole(bulk_tat), 'second', second, 'calls', calls, 'calls_before', before)
       if is_probe then write(key, 'probe_until', whole(now + probe)) end
       local short = is_probe and SECOND / 2 or first + count * step - horizon
-      return {i, count, whole(first), whole(step), whole(count < wanted and math.max(short, 1000) or 0), account.fails, ask}
+      local later = whole(count < wanted and math.max(short, 1000) or 0)
+      return {i, count, whole(first), whole(step), later, account.fails, ask, whole(account.rests_at)}
     end
   end
-  return {of, 0, 0, 0, whole(soonest), -1, 0}
+  return {of, 0, 0, 0, whole(soonest), -1, 0, 0}
 end
 
 -- look IS_BULK SHARE LIMIT…: {calls a second in thousandths (-1: any number), microseconds until then}; takes nothing.
@@ -118,6 +123,26 @@ if operation == 'state' then
     states[i] = {rate == 0 and -1 or whole(rate * 1000), account.open_until > 0 and 1 or 0}
   end
   return states
+end
+
+-- rest DESTINATION REST MOST: one destination of the account KEYS[1] rests; KEYS[2] holds all that do, MOST at most.
+if operation == 'rest' then
+  local ends = now + tonumber(ARGV[3])
+  if ends <= (tonumber(redis.call('ZSCORE', KEYS[2], ARGV[2])) or 0) then return 0 end
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', whole(now))
+  redis.call('ZADD', KEYS[2], whole(ends), ARGV[2])
+  redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1 - tonumber(ARGV[4]))
+  local longest = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
+  redis.call('PEXPIRE', KEYS[2], whole(math.ceil((tonumber(longest) - now) / 1000)))
+  write(KEYS[1], 'rests_at', whole(now))
+  return 0
+end
+
+-- rests: the destinations in KEYS[1] that rest, each followed by the microseconds that are left of it.
+if operation == 'rests' then
+  local answer = redis.call('ZRANGEBYSCORE', KEYS[1], whole(now), '+inf', 'WITHSCORES')
+  for i = 2, #answer, 2 do answer[i] = whole(tonumber(answer[i]) - now) end
+  return answer
 end
 
 local key = KEYS[1]

@@ -4,6 +4,8 @@ One script in Redis (`budget.lua`) keeps what every worker process must agree on
 share of it that bulk may use, the rest that a provider has asked for, the speed lost and won back
 after a 429 (AIMD), and the breaker with its one probe. Whoever is refused is not claimed, so waiting
 uses up no attempt. While Redis is away each process keeps the rate by itself, for urgent ones alone.
+
+A 429 of one destination (`rests.py`) is about that destination: the account goes on as fast as before.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
+from notifier.delivery.rests import MOST, Rests
 from notifier.domain.notification import Priority
 from notifier.domain.outcome import Outcome, Throttled, Transient, Unknown
 from notifier.observe import logs, metrics
@@ -128,6 +131,9 @@ class Budget:
     _failing: set[str] = field(default_factory=set)
     _free_at: dict[str, float] = field(default_factory=dict)
     _asking: set[asyncio.Task[None]] = field(default_factory=set)
+    #: Which destinations rest, and for each account the moment of the latest rest in Redis that is among them.
+    rests: Rests = field(default_factory=Rests)
+    _rests_at: dict[str, int] = field(default_factory=dict)
 
     async def take(self, names: Sequence[str], count: int, priority: Priority) -> Grant:
         """Slots for up to `count` calls at the first account that is neither resting nor broken."""
@@ -145,8 +151,10 @@ class Budget:
         )
         if answer is None:
             return self._alone(names[0], count, priority)
-        index, granted, first, step, wait, fails, is_time_to_ask = (int(value) for value in answer)
+        index, granted, first, step, wait, fails, is_time_to_ask, rests_at = (int(value) for value in answer)
         name = names[index - 1]
+        if rests_at and rests_at != self._rests_at.get(name):
+            await self._read_rests(name, rests_at)
         if fails >= 0:
             (self._failing.add if fails else self._failing.discard)(name)
         if is_time_to_ask:
@@ -167,12 +175,15 @@ class Budget:
         rate, wait = (int(value) for value in answer)
         return Flow(None if rate < 0 else rate / 1000, wait / 1e6)
 
-    async def report(self, name: str, outcome: Outcome) -> timedelta | None:
-        """Learn from an answer. Returns how long the account is left alone, if it is for its failures."""
+    async def report(self, name: str, outcome: Outcome, *, destination: str | None = None) -> timedelta | None:
+        """Learn from an answer, of one `destination` of the account if there are several.
+
+        Returns how long the account is left alone, if it is for its failures.
+        """
         match outcome:
             case Throttled(retry_after=wait, rest=rest):
                 metrics.THROTTLED.labels(name).inc()
-                await self._run("throttled", [name], _micro(wait if rest is None else rest), self.accounts[name].limit)
+                await self._throttled(name, destination, wait if rest is None else rest)
             case Unknown() | Transient(is_outage=True):
                 self._failing.add(name)
                 answer = await self._run("failed", [name], THRESHOLD, _micro(COOL), _micro(LONGEST_COOL))
@@ -206,6 +217,22 @@ class Budget:
         if self.redis is not None:
             await self.redis.aclose()
 
+    async def _throttled(self, name: str, destination: str | None, rest: timedelta) -> None:
+        if destination is None:
+            await self._run("throttled", [name], _micro(rest), self.accounts[name].limit)
+        elif rest:
+            self.rests.add(name, destination, rest)
+            await self._run("rest", [name, _rests_of(name)], destination, _micro(rest), MOST)
+
+    async def _read_rests(self, name: str, rests_at: int) -> None:
+        """Hear of the rests that other processes have written down."""
+        answer = await self._run("rests", [_rests_of(name)])
+        if answer is None:
+            return
+        for destination, left in zip(answer[::2], answer[1::2], strict=True):
+            self.rests.add(name, destination.decode(), timedelta(microseconds=int(left)))
+        self._rests_at[name] = rests_at
+
     def _ask(self, name: str) -> None:
         ask = self.accounts[name].ask
         if ask is None:
@@ -236,7 +263,7 @@ class Budget:
         self._free_at[name] = slot + granted / rate
         return Grant(0, granted, slot, 1 / rate, wait=granted / rate if granted < count else 0.0)
 
-    async def _run(self, operation: str, names: Sequence[str], *arguments: float) -> Any:
+    async def _run(self, operation: str, names: Sequence[str], *arguments: float | str) -> Any:
         """The script's answer, or None while Redis is away."""
         if self.redis is None or time.monotonic() < self._away_until:
             return None
@@ -250,6 +277,11 @@ class Budget:
             metrics.BUDGET_ALONE.inc()
             log.warning("budget_unreachable", error=type(error).__name__)
             return None
+
+
+def _rests_of(name: str) -> str:
+    """The name of what an account's resting destinations are kept under, beside the account."""
+    return f"{name}:rests"
 
 
 def _micro(wait: timedelta) -> int:

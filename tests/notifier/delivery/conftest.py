@@ -23,10 +23,11 @@ from notifier.queues import Hint, Publisher, hints
 from notifier.store.database import Database
 from tests.builders import HASHES, HINT_LIFE, URGENT_EMAIL, the_catalogue
 from tests.notifier.delivery.carrier import Carrier
+from tests.notifier.delivery.fleet import fleet
 from tests.notifier.intake.broker import Broker
 from tests.notifier.intake.conftest import publisher
 
-__all__ = ["publisher"]  # fixtures
+__all__ = ["fleet", "publisher"]  # fixtures
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +63,7 @@ class Bench:
         *,
         database: Database | None = None,
         email: Sequence[Provider] | None = None,
+        desktop: Sequence[Provider] | None = None,
         test: Sequence[Provider] | None = None,
         lease: float = 60,
         first_wait: float = 5,
@@ -72,7 +74,7 @@ class Bench:
         live: dict[Channel, Sequence[Provider]] = {
             Channel.EMAIL: (self.email,) if email is None else email,
             Channel.PUSH: (self.push,),
-            Channel.DESKTOP: (self.desktop,),
+            Channel.DESKTOP: (self.desktop,) if desktop is None else desktop,
         }
         names = [account_of(provider) for some in live.values() for provider in some]
         sender = Sender(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import uuid4
 
@@ -15,41 +14,11 @@ from notifier.delivery import budget as module
 from notifier.delivery.budget import HEADROOM, THRESHOLD, Account, Budget
 from notifier.domain.notification import Priority
 from notifier.domain.outcome import AddressGone, Outcome, Permanent, Sent, Throttled, Transient, Unknown
-from notifier.embedded.stack import Stack
+from tests.notifier.delivery.fleet import Fleet, an_account
 from tests.running import eventually
 
 URGENT, BULK = Priority.URGENT, Priority.BULK
 OUTAGE = Transient("connect_failed")
-
-
-class Fleet:
-    """Worker processes' budgets, all of one Redis and with the same accounts."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.opened: list[Budget] = []
-
-    def open(self, *accounts: Account, share: float = 0.8, probe: float = 5) -> Budget:
-        budget = Budget(
-            redis=Redis.from_url(self.url, socket_timeout=1),
-            accounts={account.name: account for account in accounts},
-            share=share,
-            probe=timedelta(seconds=probe),
-        )
-        self.opened.append(budget)
-        return budget
-
-
-@pytest.fixture
-async def fleet(stack: Stack) -> AsyncIterator[Fleet]:
-    fleet = Fleet(stack.start_servers().redis_url)
-    yield fleet
-    for budget in fleet.opened:
-        await budget.close()
-
-
-def an_account(rate: float | None = None) -> Account:
-    return Account(f"test:{uuid4()}", rate)
 
 
 async def slots(budget: Budget, account: Account, priority: Priority, *, seconds: float) -> list[float]:
