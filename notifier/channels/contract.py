@@ -54,3 +54,12 @@ class Metered(Protocol):
     async def rate(self) -> float | None:
         """Calls a second that the account allows; None if that cannot be learned now."""
         ...
+
+
+@runtime_checkable
+class HasDestinations(Protocol):
+    """A provider behind whose name stand several servers, each of which throttles for itself."""
+
+    def destination(self, target: Target) -> str:
+        """A short name of what serves `target`, the same for all that it serves. Cheap, and never raises."""
+        ...

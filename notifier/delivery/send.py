@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from notifier.channels.contract import Message, Provider
+from notifier.channels.contract import HasDestinations, Message, Provider
 from notifier.delivery.budget import Budget, Flow, Grant
 from notifier.delivery.unnamed import unnamed
 from notifier.domain.content import Content
@@ -87,6 +87,13 @@ class Sender:
         self._budget = budget
         self._timeout = timeout
         self._extra = extra
+        #: What tells the destination of a target, for the accounts that have several.
+        self._destination_of = {
+            account_of(provider): provider.destination
+            for (mode, _), some in providers.items()
+            for provider in some
+            if mode is Mode.LIVE and isinstance(provider, HasDestinations)
+        }
 
     def concurrency(self, lane: Lane) -> int:
         """How many deliveries of `lane` its first provider carries well at once."""
@@ -189,6 +196,11 @@ class Sender:
             ttl = claim.standing.expires_at - at
             if ttl <= timedelta(0):
                 return outcome if attempt.calls else EXPIRED
+            account = account_of(provider)
+            destination = self._destination(account, claim.mode, target)
+            if rest := self._rest(account, destination, lane, ttl):
+                outcome = Throttled("destination_rests", rest)
+                continue
             message = Message(claim.id, claim.attempt, tag_of(claim), target, ready.content, lane.priority, ttl)
             attempt.provider = provider.name
             began = time.monotonic()
@@ -204,13 +216,28 @@ class Sender:
             attempt.calls.append(_told(outcome, provider.name, target, at, took))
             failpoint.passing("after_call")
             if claim.mode is Mode.LIVE:
-                attempt.outage = await self._budget.report(account_of(provider), outcome) or attempt.outage
-            if not isinstance(outcome, Transient | Throttled):
+                outage = await self._budget.report(account, outcome, destination=destination)
+                attempt.outage = outage or attempt.outage
+            if isinstance(outcome, Throttled):
+                rest = self._rest(account, destination, lane, claim.standing.expires_at - now())
+                outcome = replace(outcome, retry_after=max(outcome.retry_after, rest))
+            elif not isinstance(outcome, Transient):
                 return outcome
             if isinstance(outcome, Transient) and outcome.is_deferral:
                 deferral = outcome
         # One who takes it later stays worth waiting for, whatever the others' trouble is.
         return deferral if deferral and isinstance(outcome, Transient) else outcome
+
+    def _destination(self, account: str, mode: Mode, target: Target) -> str | None:
+        """The part of the account that a call to `target` asks; None: the account is one, or nobody's (test mode)."""
+        name = self._destination_of.get(account)
+        return name(target) if name and mode is Mode.LIVE else None
+
+    def _rest(self, account: str, destination: str | None, lane: Lane, life: timedelta) -> timedelta:
+        """How long a message with so much life left waits for a destination that rests; zero if it need not."""
+        if destination is None:
+            return timedelta(0)
+        return self._budget.rests.wait(account, destination, priority=lane.priority, life=life)
 
     async def _has_slot(self, provider: Provider, mode: Mode, lane: Lane) -> bool:
         if mode is Mode.TEST:

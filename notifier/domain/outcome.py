@@ -36,7 +36,8 @@ class Transient:
 class Throttled:
     """Definitely not taken, because we ask too often. Uses up no attempt.
 
-    This message waits for `retry_after`; everybody else of the account waits for `rest`, if that is given.
+    This message waits for `retry_after`; everybody else of the account waits for `rest`, if that is given, or of the
+    one destination that has said so, if the account has several.
     """
 
     reason: str

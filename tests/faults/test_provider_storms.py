@@ -52,6 +52,37 @@ async def test_f19_who_says_429_is_left_alone_for_as_long_as_it_asks(as_date: bo
     assert await claims(house) == 53  # each once, and the first twice: what had to wait was not claimed in circles
 
 
+async def test_f19_a_push_service_that_says_429_rests_and_the_others_go_on(house: FaultyHouse) -> None:
+    """Two names of the sandbox are two push services: one rests for as long as it asks, the other is called at once."""
+    busy, well = house.sandbox_url, house.sandbox_url.replace("127.0.0.1", "localhost")
+    house.kill("api", "urgent", "bulk")
+    house.start("api", "urgent", "bulk", env={"NOTIFIER_WEBPUSH_ALLOWED_HOSTS": f"{busy},{well}"})
+    await house.accepting()
+    subscription = (await house.sandbox("POST", "/webpush/subscriptions", {"count": 1}))["subscriptions"][0]
+    path = subscription["endpoint"].removeprefix(busy)
+    at_busy, at_well = (
+        {"channels": ["desktop"], "recipient": {"subscriptions": [subscription | {"endpoint": host + path}]}}
+        for host in (busy, well)
+    )
+    await house.faults(
+        {"provider": "webpush", "match": {"address": f"{busy}/*"}, "action": "status", "status": 429}
+        | {"retry_after": 6, "times": 1}
+    )
+    first = await house.post_one(**at_busy)
+    (refusal,) = await house.calls_made(1)
+    ids = [await house.post_one(**at_busy) for _ in range(20)] + [await house.post_one(**at_well) for _ in range(5)]
+    fates = await invariants.hold(house, answered=[first, *ids])
+
+    calls = [call for call in await calls_of(house, "webpush") if call is not refusal][1:]
+    after_rest = [moment(call) - moment(refusal) for call in calls if call["address"].startswith(busy)]
+    meanwhile = [moment(call) - moment(refusal) for call in calls if call["address"].startswith(well)]
+    assert (len(after_rest), len(meanwhile)) == (21, 5)
+    assert min(after_rest) >= 6
+    assert max(meanwhile) < min(after_rest)
+    assert {fate.attempt for fate in fates.values()} == {1}
+    assert await claims(house) <= 5 + 2 * 21  # what met the rest was claimed once before it was over, and once after it
+
+
 async def test_f19_a_rate_that_is_the_accounts_is_kept_by_all_processes_together(house: FaultyHouse) -> None:
     """The SES sandbox's 14 a second, which SES itself tells: nothing is refused, and urgent ones pass the bulk."""
     await house.faults(SES | {"action": "rate", "per_second": 14, "burst": 14})

@@ -31,7 +31,7 @@ from notifier.domain.content import DesktopContent
 from notifier.domain.errors import AddressInvalid, EndpointForbidden
 from notifier.domain.notification import Channel, Priority
 from notifier.domain.outcome import AddressGone, Outcome, Permanent, Sent, Throttled, Transient, Unknown
-from notifier.domain.recipient import Subscription
+from notifier.domain.recipient import Subscription, Target
 
 __all__ = ["Route", "WebPush", "check_endpoint", "classify", "validate_subscription"]
 
@@ -107,6 +107,11 @@ class WebPush:
     def public_key(self) -> str:
         """`applicationServerKey` for `pushManager.subscribe` in the browser."""
         return self._vapid.public_key
+
+    def destination(self, target: Target) -> str:
+        """The push service's host and port: a 429 is the word of that server alone (RFC 8030 §8.4, RFC 6585 §4)."""
+        assert isinstance(target, Subscription)
+        return target.endpoint.partition("://")[2].partition("/")[0].lower().removesuffix(":443")
 
     async def send(self, message: Message, *, timeout: timedelta) -> Outcome:
         """Post one message. The endpoint is checked again: the list may be shorter than at intake."""

@@ -292,3 +292,22 @@ def test_an_unset_key_and_a_subject_that_is_no_contact_are_refused(tmp_path: Pat
         WebPush(WebPushOptions())
     with pytest.raises(SettingsInvalid, match="NOTIFIER_VAPID_SUBJECT"):
         WebPush(WebPushOptions(vapid_private_key_file=a_vapid_key(tmp_path), vapid_subject="the ops team"))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "destination"),
+    [
+        ("https://fcm.googleapis.com/fcm/send/abc:def", "fcm.googleapis.com"),
+        ("https://FCM.googleapis.com:443/wp/x", "fcm.googleapis.com"),
+        ("https://push.example:8443/x", "push.example:8443"),
+        ("http://127.0.0.1:8025/webpush/x?y=https://other.example/", "127.0.0.1:8025"),
+        ("https://[2001:db8::1]:8443/x", "[2001:db8::1]:8443"),
+        ("https://wns2-par02p.notify.windows.com/w/?token=BQYA", "wns2-par02p.notify.windows.com"),
+        ("https://push.example", "push.example"),
+        ("no endpoint", ""),
+    ],
+)
+async def test_a_push_service_is_its_endpoints_host_and_port(endpoint: str, destination: str, tmp_path: Path) -> None:
+    provider = a_webpush(tmp_path)
+    assert provider.destination(Browser().subscription(endpoint)) == destination
+    await provider.close()
