@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -20,6 +21,10 @@ TEMPLATES = Path(__file__).parent.parent / "templates"
 _TESTS = Path(__file__).parent
 #: Folders whose tests have whole services of their own, and break them.
 _HOUSES = ("faults", "brokers")
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("any machine")
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -259,9 +259,7 @@ async def _prepare(eye: asyncpg.Connection) -> None:
     )
 
 
-PROFILE = settings(
-    deadline=None, database=None, stateful_step_count=30, print_blob=True, suppress_health_check=list(HealthCheck)
-)
+PROFILE = settings(database=None, stateful_step_count=30, print_blob=True, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.timeout(600)  # takes so long only to make a failure small

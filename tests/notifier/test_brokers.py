@@ -6,7 +6,7 @@ import ssl
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier import brokers
@@ -82,7 +82,6 @@ def test_with_an_account_every_queue_is_known_by_its_address(url: str, home: str
 # -- who, and where --
 
 
-@settings(deadline=None)  # the first one imports a client
 @given(secret=st.text("abc+/@:%[", min_size=1).filter(lambda text: "%" not in text))
 def test_a_secret_of_aws_may_stand_in_the_url_as_it_is(secret: str) -> None:
     told = connection(f"sqs://AKIA:{secret}@?region=eu-west-1")

@@ -18,7 +18,7 @@ from notifier.queues import CONTROL_QUEUE, ENVELOPE, HINT_SIZE, Hint, HintNotUnd
 from tests.builders import BULK_EMAIL, URGENT_EMAIL, URGENT_PUSH
 
 #: No deadline: a machine may be busy.
-quickly = settings(max_examples=60, deadline=None)
+quickly = settings(max_examples=60)
 IDS = st.integers(0, 2**63 - 1)
 MOMENTS = st.floats(0, datetime(9999, 1, 1, tzinfo=UTC).timestamp())
 PRINTABLE = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=16)

@@ -257,7 +257,7 @@ def test_settings_shown_by_accident_show_no_secret() -> None:
 
 
 @pytest.mark.parametrize("name", DURATIONS)
-@how(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@how(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seconds=st.floats())
 def test_a_duration_that_is_taken_is_one(name: str, seconds: float) -> None:
     """Infinity, and what a slip of the finger makes of it, overflowed only when the first worker started."""

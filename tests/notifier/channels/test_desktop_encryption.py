@@ -38,7 +38,7 @@ def test_the_example_of_rfc_8291_appendix_a_comes_out_byte_for_byte() -> None:
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=900))
 def test_a_browser_reads_what_was_composed(text: str) -> None:
     browser = Browser()

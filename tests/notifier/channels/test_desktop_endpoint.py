@@ -6,7 +6,7 @@ import socket
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
@@ -77,7 +77,6 @@ def test_an_address_is_refused_even_if_https_to_it_is_on_the_list(host: str) -> 
         check_endpoint(f"https://{host}/x", (host,))
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60), st.sampled_from(["https://", "http://", "", "https://fcm.googleapis.com"]))
 def test_what_is_taken_leads_to_a_listed_host_by_the_parser_that_connects(text: str, start: str) -> None:
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from email_validator import validate_email
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.channels.email import address as module
@@ -55,7 +55,6 @@ _DOMAIN = st.text("abzAZ019-.", min_size=1, max_size=70)
 _TOP = st.sampled_from(["com", "de", "test", "local", "INVALID", "c", "x1", "Museum"])
 
 
-@settings(deadline=None)
 @given(_LOCAL, _DOMAIN, _TOP)
 def test_the_quick_check_takes_nothing_that_the_full_check_would_not(local: str, domain: str, top: str) -> None:
     address = f"{local}@{domain}.{top}"
@@ -68,7 +67,6 @@ def test_the_quick_check_takes_nothing_that_the_full_check_would_not(local: str,
     assert taken == validate_email(address, check_deliverability=False, test_environment=True).ascii_email
 
 
-@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_whatever_is_taken_can_stand_in_a_header(text: str) -> None:
     try:

@@ -7,7 +7,7 @@ import email.policy
 from email.message import EmailMessage
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.channels.email.compose import HeaderUnsafe, Sender, compose
@@ -104,7 +104,6 @@ def test_text_that_looks_like_an_encoded_word_is_shown_as_it_is() -> None:
     assert parsed(raw)["Subject"] == subject
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=400))
 def test_any_subject_without_controls_arrives_whole_in_one_header(subject: str) -> None:
     raw = made(subject=subject)
@@ -115,7 +114,6 @@ def test_any_subject_without_controls_arrives_whole_in_one_header(subject: str) 
     assert str(mail["Subject"]) == subject
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=300))
 def test_any_body_arrives_whole_and_makes_no_header_and_no_part(text: str) -> None:
     raw = made(text=text, html=f"<p>{text}</p>")

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.channels.push.compose import LIMIT_BYTES, compose, size_bytes
@@ -65,7 +65,6 @@ def test_our_own_fields_win_over_the_templates() -> None:
     assert "fcm_options" not in made["webpush"]
 
 
-@settings(deadline=None)
 @given(
     st.text(max_size=200), st.text(max_size=200), st.dictionaries(st.text(max_size=8), st.text(max_size=20), max_size=5)
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.channels.retry_after import LONGEST, parse_retry_after
@@ -36,7 +36,6 @@ def test_retry_after_is_read_as_seconds_and_as_a_date_and_is_bounded(value: str 
     assert parse_retry_after(value, now=NOW) == wait
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_no_header_makes_the_wait_negative_endless_or_an_error(value: str) -> None:
     assert timedelta(0) <= parse_retry_after(value, now=NOW) <= LONGEST

@@ -204,7 +204,7 @@ async def test_a_connection_lost_means_not_taken_before_the_dot_and_unknown_afte
 @pytest.mark.parametrize("stage", list(Stage))
 async def test_silence_means_not_taken_before_the_dot_and_unknown_after(stage: Stage) -> None:
     async with raw_server(a_relay_that(stage, "hang")) as port:
-        outcome = await send_one(f"smtp://127.0.0.1:{port}", timeout=0.2 * SECOND)
+        outcome = await send_one(f"smtp://127.0.0.1:{port}", timeout=1.5 * SECOND)
     expected = TIMED_OUT[stage]
     assert type(outcome) is type(expected) is (Unknown if stage is Stage.DOT else Transient)
     assert outcome.reason == expected.reason

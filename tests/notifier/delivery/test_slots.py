@@ -35,7 +35,7 @@ async def statuses(database: Database) -> dict[str, int]:
 # -- the slots themselves --
 
 
-@how(max_examples=40, deadline=None)
+@how(max_examples=40)
 @given(size=st.integers(1, 8), wanted=st.lists(st.integers(1, 8), max_size=30), cancelled=st.sets(st.integers(0, 29)))
 async def test_slots_are_never_overdrawn_and_none_is_lost(size: int, wanted: list[int], cancelled: set[int]) -> None:
     slots = Slots(size)

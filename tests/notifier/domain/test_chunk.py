@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from notifier.domain.chunk import Axis, Chunk, Value, after, axis_of, greatest, least, value_from_json, value_to_json
 
-quickly = settings(max_examples=150, deadline=None)
+quickly = settings(max_examples=150)
 DAY = timedelta(days=1)
 
 IDS = st.integers(-(2**63), 2**63 - 1)

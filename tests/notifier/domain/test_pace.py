@@ -16,7 +16,7 @@ from tests.builders import NOW
 SECOND = timedelta(seconds=1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     rate=st.floats(1, 5000),
     chunk=st.integers(1, 1000),

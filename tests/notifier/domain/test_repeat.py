@@ -21,7 +21,7 @@ def at(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(CRONS, ZONES, st.timedeltas(timedelta(0), timedelta(days=3000)))
 def test_the_next_run_is_always_later(cron: str, zone: str, ahead: timedelta) -> None:
     repeat = Repeat(cron, zone)
@@ -29,7 +29,7 @@ def test_the_next_run_is_always_later(cron: str, zone: str, ahead: timedelta) ->
     assert NOW + ahead < first < repeat.next_run(first)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.sampled_from(
         ["* * * * *", "0 * * * *", "*/30 * * * *", "30 2 * * *", "15,45 2 * * *", "0 3 * * *", "0 9 1 * *"]
@@ -49,7 +49,7 @@ def test_the_first_run_is_the_first_moment_that_is_not_before_the_start(
     assert repeat.first_run(moment) == moment
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from(
         ["30 2 * * *", "15,45 2 * * *", "0 2 * * *", "0 3 * * *", "*/30 * * * *", "30 * * * *", "0 0 * * *"]

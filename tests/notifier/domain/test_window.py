@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from notifier.domain.window import SendWindow
 
-quickly = settings(max_examples=150, deadline=None)
+quickly = settings(max_examples=150)
 ZONES = st.sampled_from(
     ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "Pacific/Apia", "Africa/Cairo"]
 )

@@ -16,7 +16,7 @@ from tests.builders import HOUR, MINUTE, NOW, SECOND, the_catalogue
 from tests.notifier.intake.checks import checked, field_of
 
 #: No deadline: a machine may be busy.
-quickly = settings(max_examples=60, deadline=None)
+quickly = settings(max_examples=60)
 DAY = timedelta(days=1)
 
 

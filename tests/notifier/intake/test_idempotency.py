@@ -23,7 +23,7 @@ from tests.builders import a_request, a_service, sql
 from tests.notifier.intake.broker import Broker
 
 #: No deadline: a machine may be busy.
-quickly = settings(max_examples=60, deadline=None)
+quickly = settings(max_examples=60)
 #: What a body can be after it was read: 64-bit whole numbers, and no infinity.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 JSON: st.SearchStrategy[Any] = st.recursive(

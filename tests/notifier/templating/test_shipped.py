@@ -162,7 +162,7 @@ def test_no_attack_fits_a_variable_that_is_not_text(template: Template, variable
 
 
 @given(st.sampled_from(list(CATALOGUE)), st.sampled_from(LOCALES), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_whatever_is_said_the_subject_is_one_line_and_the_html_keeps_its_tags(
     template: Template, locale: str, draw: st.DataObject
 ) -> None:
