@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 from sqlalchemy import text
 
 from notifier.domain.ask import Ask, Idempotency, Request
@@ -260,3 +261,16 @@ async def expire(database: Database, *ids: int) -> None:
         " WHERE id = ANY(:ids)",
         ids=list(ids),
     )
+
+
+async def new_sessions(url: str, *, read_only: bool) -> None:
+    """From now on sessions of this database begin read-only, or do not; those that there are stay as they are.
+
+    So a pool is on a server without writes while its address leads to one with them, as after a switchover.
+    """
+    server, name = url.rsplit("/", 1)
+    connection = await asyncpg.connect(server + "/postgres")
+    await connection.execute(
+        f"ALTER DATABASE {name} SET default_transaction_read_only = {'on' if read_only else 'off'}"
+    )
+    await connection.close()

@@ -1,4 +1,4 @@
-"""/livez: this process answers. /readyz: it can accept, that is, PostgreSQL answers it."""
+"""/livez: this process answers. /readyz: it can accept, that is, PostgreSQL answers it and takes writes."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ async def livez() -> Response:
 @router.get("/readyz", responses=answers.HEALTH | may(503))
 async def readyz(house: TheHouse) -> Response:
     """Whether it can accept notifications. Redis is not asked: without it they are accepted all the same."""
-    await house.database.ping()
+    await house.database.check_writable()
     return answers.json({"status": "ok"})

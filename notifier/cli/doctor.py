@@ -49,6 +49,7 @@ async def _database(settings: Settings) -> str:
     try:
         async with db.transaction(within=database.ANSWER_SECONDS) as tx:
             pooled = await is_pooled(tx)
+            await database.check_writable(tx)
     except Unavailable as error:
         raise ServerUnreachable(away(error)) from error
     finally:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from notifier.observe import logs, metrics
 from notifier.observe.metrics import Known
 from notifier.queues import Publisher
 from notifier.store import measures
-from notifier.store.database import Database
+from notifier.store.database import Connection, Database, check_writable
 
 log = logs.get(__name__)
 
@@ -100,13 +101,23 @@ class Measurer:
             await self._redis.aclose()
         await self._database.close()
 
+    @asynccontextmanager
+    async def _on_primary(self) -> AsyncIterator[Connection]:
+        """A transaction on a server that takes writes.
+
+        This process only reads, and else would for ever measure what was the primary before a switchover.
+        """
+        async with self._database.transaction() as tx:
+            await check_writable(tx)
+            yield tx
+
     async def _lanes(self) -> bool:
         depths = await asyncio.to_thread(lambda: {lane: self._publisher.depth(lane) for lane in LANES})
         hints: Gauged = {(str(lane), "broker"): float(depth) for lane, depth in depths.items() if depth is not None}
         try:
             found = {}
             for lane in LANES:
-                async with self._database.transaction() as tx:
+                async with self._on_primary() as tx:
                     found[lane] = await measures.lane(tx, lane, lease=self._lease)
         except Unavailable:
             metrics.LANE_DEPTH.tell(hints)
@@ -120,7 +131,7 @@ class Measurer:
         return len(hints) == len(LANES)
 
     async def _campaigns(self) -> bool:
-        async with self._database.transaction() as tx:
+        async with self._on_primary() as tx:
             found = await measures.campaigns(tx)
         metrics.CAMPAIGNS.tell({(status,): float(count) for status, count in found.by_status.items()})
         metrics.CAMPAIGN_PROGRESS.tell({(what,): float(count) for what, count in found.progress.items()})
@@ -144,6 +155,6 @@ class Measurer:
     async def _sizes(self) -> bool:
         usage = await asyncio.to_thread(shutil.disk_usage, self._disk)
         metrics.DISK_FREE.tell({(): usage.free / usage.total})
-        async with self._database.transaction() as tx:
+        async with self._on_primary() as tx:
             metrics.DATABASE_BYTES.tell({(): float(await measures.size_bytes(tx))})
         return True

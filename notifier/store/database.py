@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 import orjson
-from sqlalchemy import event, text
+from sqlalchemy import ExceptionContext, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -36,12 +36,23 @@ LONG_COMMIT_SECONDS = 1.0
 
 _NOW = text("SELECT now()")
 #: Changes nothing, but its transaction is written to the log, and so its commit waits as every other does.
-_NOTHING = text("SELECT pg_logical_emit_message(true, 'notifier', '')")
+#: On a standby `txid_current` is refused as a write is (25006), the message alone as an internal error.
+_NOTHING = text("SELECT txid_current(), pg_logical_emit_message(true, 'notifier', '')")
 
 #: SQLSTATE classes that mean "the server cannot serve now" rather than "the statement is wrong":
 #: 08 connection, 28 login refused, 3D no such database, 53 resources (disk full, too many connections),
 #: 57 shutdown or cancel, 25006 read-only standby.
 _WEATHER = ("08", "28", "3D", "53", "57", "25006")
+#: The server, or its session, takes no writes: a primary that has become a standby, or default_transaction_read_only.
+READ_ONLY = "25006"
+#: Fails with READ_ONLY where a write would, so that what follows is the same for both.
+_IS_WRITABLE = text(f"""
+    DO $$ BEGIN
+        IF pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean THEN
+            RAISE EXCEPTION 'this server takes no writes: it is a standby, or read-only' USING ERRCODE = '{READ_ONLY}';
+        END IF;
+    END $$
+""")
 #: A lock was not to be had in the time that the transaction would wait for it.
 LOCK_NOT_HAD = "55P03"
 #: A statement took longer than it may.
@@ -69,6 +80,8 @@ class Database:
             json_deserializer=orjson.loads,
             connect_args=arguments(application=application, pooler=pooler),
         )
+
+        event.listen(self.engine.sync_engine, "handle_error", _drop_if_read_only)
 
         self._is_away = False
         #: When it last answered again after it had not, by `time.monotonic`.
@@ -149,6 +162,15 @@ class Database:
         async with self.transaction(within=ANSWER_SECONDS) as connection:
             await connection.execute(_NOW)
 
+    async def check_writable(self) -> None:
+        """One round trip; `Unavailable` when the server does not answer or takes no writes.
+
+        Whoever finds it read-only also lets go of all connections to it, so that a process whose readiness has cost
+        it its traffic comes back by itself when the address leads to the primary.
+        """
+        async with self.transaction(within=ANSWER_SECONDS) as connection:
+            await check_writable(connection)
+
     async def close(self) -> None:
         if self._replica is not None:
             await self._replica.follower.close()
@@ -159,6 +181,20 @@ async def now(connection: Connection) -> datetime:
     """The database's clock, which is the only one that decides (start of this transaction)."""
     moment: datetime = (await connection.execute(_NOW)).scalar_one()
     return moment
+
+
+async def check_writable(connection: Connection) -> None:
+    """Fail as a write would if the server, or this session, is read-only."""
+    await connection.execute(_IS_WRITABLE)
+
+
+def _drop_if_read_only(context: ExceptionContext) -> None:
+    """Take a server without writes for one that is gone: SQLAlchemy then drops this connection and all older ones.
+
+    After a switchover they would stay on the old primary, now a standby, for ever, though the address leads elsewhere.
+    """
+    if sqlstate(context.original_exception) == READ_ONLY:
+        context.is_disconnect = True
 
 
 def is_weather(error: BaseException) -> bool:

@@ -35,7 +35,10 @@ _POLL_SECONDS = 0.02
 _ANSWER_SECONDS = 1.0
 
 # How far the primary has written. As a number: its own words for it (16/B374D848) cannot be compared.
-WRITTEN = text("SELECT CAST(pg_current_wal_lsn() - '0/0' AS bigint)")
+# One that has become a standby refuses `txid_current` as it would a write (25006), by which the pool lets go of it.
+WRITTEN = text("""
+    SELECT CASE WHEN pg_is_in_recovery() THEN txid_current() ELSE CAST(pg_current_wal_lsn() - '0/0' AS bigint) END
+""")
 
 # How far the replica has replayed; NULL from a server that follows nobody, or does so no longer.
 REPLAYED = text("SELECT CASE WHEN pg_is_in_recovery() THEN CAST(pg_last_wal_replay_lsn() - '0/0' AS bigint) END")

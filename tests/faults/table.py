@@ -63,6 +63,7 @@ FAULTS = {
     38: "suppression while thousands are queued for the address",
     39: "50 requests at once with one key",
     40: "soak: a random fault every 20 s at half capacity",
+    41: "PostgreSQL switched over: the old primary stays as a hot standby, the address moves",
 }  # fmt: skip
 
 _NUMBER = re.compile(r"\bF(\d{1,2})\b")

@@ -17,7 +17,7 @@ from tests.running import Running
 #: What anybody may ask. Whoever adds a route for strangers says so here, and why nothing of anybody can be seen there.
 PUBLIC = {
     ("GET", "/livez"),  # that the process runs
-    ("GET", "/readyz"),  # that PostgreSQL answers
+    ("GET", "/readyz"),  # that PostgreSQL answers and takes writes
     ("POST", "/v1/providers/ses/events"),  # signed by SNS instead, and of no use to whoever asks: tests of F37
     ("GET", "/openapi.json"),  # the contract
     ("GET", "/docs"),

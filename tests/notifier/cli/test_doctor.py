@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+from tests.builders import new_sessions
 from tests.notifier.cli.terminal import NO_BROKER, NO_DATABASE, SANDBOXED, Command
 
 House = dict[str, str]
@@ -37,6 +39,19 @@ def test_whatever_is_wrong_is_found_in_one_go_with_its_remedy(command: Command) 
     assert found["providers"][1].startswith("NOTIFIER_FCM_SERVICE_ACCOUNT_FILE: ")
     assert "hunter2" not in said.out + said.err
     assert "Traceback" not in said.err
+
+
+async def test_a_database_that_takes_no_writes_is_found(house: House, command: Command) -> None:
+    url = house["NOTIFIER_DATABASE_URL"]
+    await new_sessions(url, read_only=True)
+    try:
+        said = await asyncio.to_thread(command, "doctor", "--json", env=house)
+    finally:
+        await new_sessions(url, read_only=False)
+    assert said.code == 1
+    ok, says = findings(said.json)["database"]
+    assert not ok
+    assert "takes no writes: it is a standby, or read-only" in says
 
 
 def test_one_thing_wrong_is_told_from_what_is_right(house: House, command: Command) -> None:

@@ -16,7 +16,7 @@ from notifier.domain.outcome import Transient
 from notifier.observe import exposition, metrics
 from notifier.queues import Publisher
 from notifier.store.database import Database
-from tests.builders import LEASE, born
+from tests.builders import LEASE, born, new_sessions
 from tests.notifier.intake.broker import Broker
 
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -146,3 +146,21 @@ async def test_connections_are_counted_while_they_are_open_and_in_use(database: 
     assert shown()["database_pool in_use"] == before.get("database_pool in_use", 0)
     await database.close()
     assert shown()["database_pool size"] <= before["database_pool size"]
+
+
+async def test_what_a_server_without_writes_knows_is_not_shown_and_the_next_look_is_at_the_primary(
+    database: Database, store_url: str, publisher: Publisher, redis: Redis, shown: Shown
+) -> None:
+    """A process that only reads would go on for ever to measure what had been the primary before a switchover."""
+    await born(database, count=3)
+    own = Database(store_url)
+    measurer = a_measurer(own, publisher, redis)
+    await new_sessions(store_url, read_only=True)
+    try:
+        assert not await measurer.measure()
+        assert "lane_depth database urgent.email" not in shown()
+    finally:
+        await new_sessions(store_url, read_only=False)
+    assert await measurer.measure()
+    assert shown()["lane_depth database urgent.email"] == 3
+    await own.close()
