@@ -54,8 +54,8 @@ async def test_f41_after_a_switchover_all_processes_find_the_new_primary_by_them
 
     await house.reconnect()
     await follower.take_over()
-    await house.until(lambda: _is_ready(house, idle, 503), what="the idle API to be red", within=20)
-    await house.until(lambda: _is_ready(house, house.url, 503), what="the API to be red", within=20)
+    await house.until(lambda: _is_ready(house, idle, 503), what="the idle API to be red")
+    await house.until(lambda: _is_ready(house, house.url, 503), what="the API to be red")
     for _ in range(10):
         answer = await house.send()
         assert (answer.status, int(answer.headers["retry-after"]) >= 1) == (503, True)
@@ -63,13 +63,13 @@ async def test_f41_after_a_switchover_all_processes_find_the_new_primary_by_them
 
     house.database_url = follower.url(demoted.rsplit("/", 1)[1])
     wire.upstream = follower.port
-    await house.until(lambda: _is_ready(house, idle, 200), what="the idle API to be green again", within=20)
-    await house.until(lambda: _accepts(house, ids), what="a 202", within=20)
-    await house.until(lambda: _is_ready(house, house.url, 200), what="the API to be green again", within=20)
+    await house.until(lambda: _is_ready(house, idle, 200), what="the idle API to be green again")
+    await house.until(lambda: _accepts(house, ids), what="a 202")
+    await house.until(lambda: _is_ready(house, house.url, 200), what="the API to be green again")
     ids += [await house.post_one() for _ in range(20)]
     fates = await invariants.hold(house, answered=ids)
     assert {str(fate.status) for fate in fates.values()} <= {"sent", "unknown"}
-    await house.until(lambda: _is_left(house, demoted, idle), what="everybody to leave the standby", within=60)
+    await house.until(lambda: _is_left(house, demoted, idle), what="everybody to leave the standby")
 
 
 async def _is_ready(house: FaultyHouse, url: str, status: int) -> bool:
