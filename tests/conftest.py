@@ -23,7 +23,7 @@ _TESTS = Path(__file__).parent
 _HOUSES = ("faults", "brokers")
 
 # How long an example takes says how busy the machine is.
-hypothesis.settings.register_profile("any machine")
+hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 
 

@@ -46,7 +46,6 @@ from tests.notifier.campaigns.conftest import RULES, an_ask
 
 BULK_PUSH = Lane(Priority.BULK, Channel.PUSH)
 LANES_IN_USE = (URGENT_EMAIL, BULK_EMAIL, BULK_PUSH)
-SERVICE = 1
 #: The directory of every campaign here, walked three at a time.
 PEOPLE = 5
 CHUNK = 3
@@ -218,7 +217,7 @@ class World:
             await self._cancel_halfway(id)
             return
         with suppress(WrongState):
-            await getattr(self.stories, verb)(SERVICE, id)
+            await getattr(self.stories, verb)(LIVE, id)
 
     async def _cancel_halfway(self, id: UUID) -> None:
         async with self.transaction() as tx:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from notifier.api.limits import EVENTS_AT_ONCE
 from notifier.domain.delivery import ENDED
 from tests.faults import invariants
 from tests.faults.house import FaultyHouse, kill_9, worker_pids
@@ -53,9 +54,12 @@ async def test_f37_events_that_are_repeated_reversed_and_delayed_come_to_the_sam
         story = stories[number % 3]
         posts += [(kind, id, message_id, f"u{number}@example.com") for kind in story * 3]
     rng.shuffle(posts)
-    for start in range(0, len(posts), 20):
+    for start in range(0, len(posts), EVENTS_AT_ONCE):
         await asyncio.gather(
-            *(tell(told, kind, id, message_id=m, address=to) for kind, id, m, to in posts[start : start + 20])
+            *(
+                tell(told, kind, id, message_id=m, address=to)
+                for kind, id, m, to in posts[start : start + EVENTS_AT_ONCE]
+            )
         )
 
     fates = await invariants.read(told)
