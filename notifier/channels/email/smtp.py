@@ -44,7 +44,8 @@ class Stage(StrEnum):
 _ALL = frozenset(Stage)
 _NAMED = frozenset({Stage.RCPT, Stage.DATA, Stage.DOT})
 _AUTH_CODES = frozenset({530, 534, 535, 538})
-_NO_ENHANCED_CODE = r"^(?!5\.\d{1,3}\.\d)"
+#: 5.0.0 says nothing (RFC 3463 §3.1).
+_NO_ENHANCED_CODE = r"^(?!5\.(?!0\.0\b)\d{1,3}\.\d)"
 
 
 @dataclass(frozen=True, slots=True)

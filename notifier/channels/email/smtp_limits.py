@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import re
 
-#: What the words below are about if it says so: one mailbox, or the size of a mail.
+#: What the words below are about if it says so: one mailbox, a list, a greylist, or the form of a mail.
 _NOT_OURS = (
     r"receiv(?:e|ing)\b|recipient(?:'s| has| is| mailbox| thread)\b|tr(?:ied|ying) to (?:reach|contact)"
     r"|mailbox (?:is|has|size|quota|full|over)\b|\b(?:in|on) (?:the |your )?(?:mailbox|inbox|server)\b"
-    r"|\b(?:size|storage|disk)\b|mail data"
+    r"|\b(?:account|user) (?:has|is|holds) (?:too many|over)\b|\bthis (?:list|group)\b|\bgr[ae]y-?list"
+    r"|\b(?:size|storage|disk|length|lines?|content)\b|mail data"
 )
+#: RFC 3463: X.1 is about the address; 5.3.4, 5.5 and 5.6 are about the mail. Nothing outweighs these.
+_NEVER_OURS = r"(?![245]\.1\.\d|5\.(?:3\.4|[56]\.\d))"
 #: RFC 3463 X.2: the status of a mailbox. Only words that can mean nothing but us outweigh it.
 _MAILBOX_CODE = r"(?![245]\.2\.\d)"
+#: A refusal for good that only names a time must say that it is about mail, or about us: there are quotas of all kinds.
+_OF_MAIL = r"(?=4\.|.*\b(?:e?-?mails?|messages?|sen[dt]\w*|you\w*|domain)\b)"
 
 _PEAK = r"\bpeak smtp relay"
 _NOT_A_RATE = r"(?!rate|size|connections?|sessions?)"
@@ -52,17 +57,24 @@ _RATE = (
 
 #: A quota of ours, of an hour or of a day. Anchored: each is looked for once, however long the reply is.
 QUOTA = (
-    rf"(?is)\A(?:{_QUOTA_CODE}|(?!.*(?:{_NOT_OURS}|{_PEAK}))"
-    rf"(?:.*?(?:{_OUR_QUOTA})|{_MAILBOX_CODE}.*?(?:{_BY_TIME})))"
+    rf"(?is)\A(?:{_QUOTA_CODE}|{_NEVER_OURS}(?!.*(?:{_NOT_OURS}|{_PEAK}))"
+    rf"(?:.*?(?:{_OUR_QUOTA})|{_MAILBOX_CODE}{_OF_MAIL}.*?(?:{_BY_TIME})))"
 )
 #: A rate of ours, of mails or of connections.
-RATE = rf"(?is)\A(?!.*(?:{_NOT_OURS}))(?:{_RATE_CODE}|.*?(?:{_PEAK})|{_MAILBOX_CODE}.*?(?:{_RATE}))"
+RATE = rf"(?is)\A{_NEVER_OURS}(?!.*(?:{_NOT_OURS}))(?:{_RATE_CODE}|.*?(?:{_PEAK})|{_MAILBOX_CODE}.*?(?:{_RATE}))"
 
 #: More of a reply says nothing new, and costs time.
 _LONGEST = 1000
 _FOLD = re.compile(r"\s*\n\s*(?:[245]\.\d{1,3}\.\d{1,3}\b\s*)?", re.ASCII)
 
 
+#: Replies repeat addresses and links, which may be made of any words: `<rate-limit@shop.example>: user unknown`.
+_NAMES = re.compile(r"<[^<>]*>|[^\s<>]+@[^\s<>]+|https?://\S+")
+
+
 def one_line(text: str) -> str:
-    """A reply of several lines as one: Gmail writes its enhanced code (RFC 2034) before each of them."""
-    return _FOLD.sub(" ", text[:_LONGEST]).strip()
+    """A reply of several lines as one, without addresses and links.
+
+    Gmail writes its enhanced code (RFC 2034) before each line.
+    """
+    return _NAMES.sub(" ", _FOLD.sub(" ", text[:_LONGEST])).strip()

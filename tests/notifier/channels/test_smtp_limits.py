@@ -255,3 +255,62 @@ async def test_a_login_that_is_refused_for_now_is_an_outage() -> None:
         outcome = await send_one(f"smtp://user:secret@127.0.0.1:{port}")
     assert isinstance(outcome, Transient)
     assert (outcome.reason, outcome.is_outage) == ("relay_unavailable", True)
+
+
+#: Words that relays use of our limits, here in the address that they repeat: it may be anybody's choice.
+ADDRESSES = [
+    "max@monthly.example",
+    "limited@monthly-news.example",
+    "rate-limit@acme.example",
+    "throttle@acme.example",
+    "daily-quota@sending-limit.example",
+    "too-many-messages@per-minute.example",
+    "credits-exceeded@hourly.example",
+]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("code", ["5.1.1 ", ""])
+def test_an_address_that_reads_like_a_limit_is_only_an_address(address: str, code: str) -> None:
+    """Or whoever signs up with such an address holds up everybody's mail."""
+    for text in (
+        f"{code}<{address}>: Recipient address rejected: User unknown in virtual mailbox table",
+        f"{code}{address}: user unknown",
+        f"{code}user unknown, see https://{address.partition('@')[2]}/daily-sending-quota?to={address}",
+    ):
+        outcome = refused(RCPT, 550, text)
+        assert isinstance(outcome, Permanent)
+        assert outcome.reason == "mailbox_unavailable"
+
+
+def test_an_address_that_reads_like_a_mailbox_hides_no_limit_of_ours() -> None:
+    assert isinstance(refused(RCPT, 550, "5.7.1 <storage@x.example> Daily sending quota exceeded"), Throttled)
+
+
+@pytest.mark.parametrize(
+    ("stage", "code", "text"),
+    [
+        (RCPT, 450, "4.7.1 <a@b.example>: Recipient address rejected: Greylisted, you may only retry after 24 hours"),
+        (RCPT, 450, "4.7.1 Greylisted, please try again in max an hour"),
+        (RCPT, 550, "User has exceeded monthly quota"),
+        (RCPT, 552, "User over monthly traffic quota"),
+        (RCPT, 552, "Account has too many messages"),
+        (RCPT, 550, "5.1.1 The account was disabled; maximum 24 hours"),
+        (RCPT, 554, "5.7.1 You may only send to this list once a day"),
+        (DOT, 500, "5.5.2 SMTP line length limit exceeded"),
+        (DOT, 552, "5.3.4 Message exceeds the relay message length limit"),
+        (DOT, 554, "5.6.0 Message contains too many recipients"),
+        (DOT, 554, "5.7.1 Message rejected: sender content limit"),
+    ],
+)
+def test_a_limit_of_a_mailbox_a_list_or_a_mail_makes_nobody_else_wait(stage: Stage, code: int, text: str) -> None:
+    outcome = refused(stage, code, text)
+    assert isinstance(outcome, Transient if code < 500 else Permanent), outcome
+    assert code >= 500 or outcome.is_deferral  # type: ignore[union-attr]
+
+
+def test_a_code_that_says_nothing_leaves_it_to_the_reply() -> None:
+    """5.0.0: "other undefined status" (RFC 3463 §3.1), as Sendmail writes it."""
+    assert refused(RCPT, 550, "5.0.0 <ada@shop.example>... User unknown") == Permanent(
+        "mailbox_unavailable", "rcpt: 550 5.0.0 <ada@shop.example>... User unknown"
+    )
