@@ -90,6 +90,10 @@ def combine(outcomes: Mapping[str, Outcome]) -> tuple[Outcome, frozenset[str]]:
     """
     sent = frozenset(key for key, outcome in outcomes.items() if isinstance(outcome, Sent))
     kinds: dict[type, Outcome] = {type(outcome): outcome for outcome in outcomes.values()}
+    for outcome in outcomes.values():  # the one that may be tried first; the others are looked at again then
+        soonest = kinds[type(outcome)]
+        if isinstance(outcome, Transient | Throttled) and isinstance(soonest, Transient | Throttled):
+            kinds[type(outcome)] = min(soonest, outcome, key=lambda waiting: waiting.retry_after)
     if Unknown in kinds:
         return kinds.get(Sent, kinds[Unknown]), sent
     for kind in (Transient, Throttled, Sent, Permanent, AddressGone):
