@@ -11,6 +11,7 @@ from notifier.domain.campaign import DIRECTORY, OVER, Campaign
 from notifier.domain.campaign import CampaignStatus as Status
 from notifier.domain.chunk import value_to_json
 from notifier.domain.finding import Code, Finding, clock
+from notifier.domain.notification import Mode
 from notifier.store import campaigns, chunks, directory
 from notifier.store.database import Connection
 from notifier.store.directory import Fit
@@ -29,13 +30,18 @@ async def findings(tx: Connection, campaign: Campaign, recipient_id: int) -> lis
     found += out_of_range
     fit: Fit | None = None
     misfits: list[Finding] = []
-    if audience.source == DIRECTORY:
+    if _is_of_directory(campaign):
         fit = await directory.fit(tx, campaign.service_id, audience, recipient_id)
         misfits = list(_filters(campaign, recipient_id, fit))
         found += misfits
     if campaign.started_at is not None and not out_of_range:
         found += await _walk(tx, campaign, recipient_id, fit, is_misfit=bool(misfits))
     return found
+
+
+def _is_of_directory(campaign: Campaign) -> bool:
+    """Whether the directory may tell why: of a live campaign only, since test keys may not read it."""
+    return campaign.plan.audience.source == DIRECTORY and campaign.mode is Mode.LIVE
 
 
 async def _repeats(tx: Connection, campaign: Campaign) -> Finding:
@@ -114,7 +120,7 @@ async def _walk(
         never = "ended before the walk came to the recipient" if ended else "has not come to the recipient yet"
         says = f"The walk of {its} {never}: it stands at {cursor}"
         return [_found(campaign, Code.NEVER_WALKED if ended else Code.NOT_YET_WALKED, says, {"cursor": cursor})]
-    if campaign.plan.audience.source != DIRECTORY:
+    if not _is_of_directory(campaign):
         source = campaign.plan.audience.source
         says = f"The source {source} did not return the recipient to {its}"
         return [_found(campaign, Code.NOT_RETURNED_BY_SOURCE, says, {"source": source}, at=campaign.walked_at)]

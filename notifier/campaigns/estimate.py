@@ -11,8 +11,9 @@ from notifier.campaigns.audience import Audiences, Size
 from notifier.campaigns.check import Checker, Rules, wrong
 from notifier.domain.ask import CampaignAsk
 from notifier.domain.caller import Caller
-from notifier.domain.campaign import LimitedBy, Plan
-from notifier.domain.notification import Channel
+from notifier.domain.campaign import DIRECTORY, LimitedBy, Plan
+from notifier.domain.errors import LiveOnly
+from notifier.domain.notification import Channel, Mode
 from notifier.store import database
 from notifier.store.database import Database
 
@@ -37,6 +38,8 @@ class Estimator:
 
     async def estimate(self, caller: Caller, ask: CampaignAsk) -> dict[str, Any]:
         """The estimate of a campaign, or the error with which it would be refused."""
+        if caller.mode is not Mode.LIVE and ask.audience.source == DIRECTORY:
+            raise LiveOnly("An estimate counts the directory, which only live keys may. Use a live key of the service.")
         async with self._database.transaction() as tx:
             now = await database.now(tx)
         plan, _ = self._checker.plan(caller, ask, now=now)

@@ -136,6 +136,26 @@ async def test_a_test_key_may_send_to_an_id_of_the_directory(running: Running) -
     assert {(row["mode"], row["provider"]) for row in rows} == {("test", "sandbox")}
 
 
+async def test_a_test_key_learns_nothing_of_the_directory_by_estimates_or_explanations(running: Running) -> None:
+    keys = await _keys(running)
+    await _directory(running, keys[Mode.LIVE])
+    asked = CAMPAIGN | {"audience": {"id_from": RECIPIENT, "id_to": RECIPIENT + 1, "filter": {"locale": "de"}}}
+    estimate = await running.call("POST", "/v1/campaigns/estimate", asked, key=keys[Mode.TEST])
+    the_problem(estimate, 403, "live_only")
+    assert (await running.call("POST", "/v1/campaigns/estimate", asked, key=keys[Mode.LIVE])).status == 200
+
+    del asked["start_at"]
+    made = await running.call("POST", "/v1/campaigns", asked, key=keys[Mode.TEST])
+    await running.quiescence()
+    codes: list[set[str]] = []
+    for somebody in (RECIPIENT, 999):
+        query = f"campaign_id={made.body['id']}&recipient_id={somebody}"
+        told = await running.call("GET", f"{WORDS}?{query}", key=keys[Mode.TEST])
+        codes.append({finding["code"] for finding in told.body["findings"]})
+    directory = {"recipient_unknown", "locale_does_not_fit", "attributes_do_not_fit", "has_no_such_channel"}
+    assert not (codes[0] | codes[1]) & directory
+
+
 #: What takes an Idempotency-Key: the route, its body, and another body.
 CREATES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("/v1/notifications", a_payment(), a_payment(reference="other")),
