@@ -24,7 +24,7 @@ PROCESSES = ("api", *WORKING)
 
 #: A call that hangs can be killed in these seconds before it times out by itself; and one that only is slow, since the
 #: machine is, does not time out: that would be one more `unknown` than the test has made.
-_TIMINGS = {"NOTIFIER_PROVIDER_TIMEOUT": "8", "NOTIFIER_LEASE": "12"}
+_TIMINGS = {"NOTIFIER_PROVIDER_TIMEOUT": "4"}
 
 
 class FaultyHouse(Running):
