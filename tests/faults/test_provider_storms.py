@@ -94,7 +94,9 @@ async def test_f19_a_rate_that_is_the_accounts_is_kept_by_all_processes_together
     calls = await calls_of(house, "ses")
     assert Counter(call["outcome"] for call in calls) == {"accepted": 105}
     moments = [moment(call) for call in calls]
-    assert max(sum(first <= other < first + 1 for other in moments) for first in moments) <= 14
+    # In any five seconds: calls that left evenly arrive in heaps on a busy machine. Two processes that each kept the
+    # rate by themselves would make 126.
+    assert max(sum(first <= other < first + 5 for other in moments) for first in moments) <= 5 * 14
     places = {int(call["delivery_id"]): place for place, call in enumerate(calls)}
     of_urgent = [places[id] for id, fate in fates.items() if fate.notification_id in urgent]
     assert max(of_urgent) < 70  # with 90 bulk ones before them in the table
