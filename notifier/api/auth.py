@@ -73,13 +73,13 @@ def having(*scopes: Scope) -> Callable[..., Awaitable[Caller]]:
 
 
 def having_live(*scopes: Scope) -> Callable[..., Awaitable[Caller]]:
-    """A dependency: the caller, who has at least one of `scopes` and shows a live key."""
+    """A dependency: the caller, who shows a live key that has at least one of `scopes`."""
+    has_scope = having(*scopes)
 
-    # As a default: in an annotation, which is read as text, FastAPI could not see what `having` has made.
-    async def check(key_holder: Caller = Depends(having(*scopes))) -> Caller:
-        if key_holder.mode is not Mode.LIVE:
+    async def check(key_holder: Annotated[Caller, Depends(caller)]) -> Caller:
+        if key_holder.mode is not Mode.LIVE:  # first: no scope would help a test key
             raise LiveOnly
-        return key_holder
+        return await has_scope(key_holder)
 
     return check
 

@@ -19,11 +19,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="API keys of calling services.", no_args_is_help=True)
 
-#: What a key may do when nothing is said. Test keys have no directory.
-USUAL = {
-    Mode.LIVE: (Scope.SEND_URGENT, Scope.SEND_BULK, Scope.RECIPIENTS, Scope.READ),
-    Mode.TEST: (Scope.SEND_URGENT, Scope.SEND_BULK, Scope.READ),
-}
+#: What a key may do when nothing is said.
+USUAL = (Scope.SEND_URGENT, Scope.SEND_BULK, Scope.RECIPIENTS, Scope.READ)
 
 LONGEST_NAME = 100
 
@@ -43,12 +40,12 @@ def create(
     json: Json = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Create a key and show it, once. Without --scope it may send, read and, if it is a live key, keep recipients."""
+    """Create a key and show it, once. Without --scope it may send, keep recipients (live keys only) and read."""
     use(data_dir)
     if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
         raise typer.BadParameter(f"NAME must have 1 to {LONGEST_NAME} characters, none of them a control character")
     mode = Mode.TEST if test else Mode.LIVE
-    scopes = sorted(set(scope or USUAL[mode]))
+    scopes = sorted(set(scope or USUAL))
     from notifier.store import services
 
     key = new_key(mode)

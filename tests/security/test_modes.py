@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from notifier.domain.caller import Scope
 from notifier.domain.notification import Mode
 from tests.notifier.api.asks import a_key, a_payment, a_subscription, everything_kept, the_problem
 from tests.notifier.api.test_keys import BODIES, CAMPAIGN, Owned
@@ -114,6 +115,15 @@ async def test_nothing_that_is_named_in_a_body_is_reached_across_modes(running: 
     query = "&".join(f"{name}={value}" for name, value in named.items())
     assert (await running.call("GET", f"{WORDS}?{query}", key=stranger)).status == 404
     assert await running.statuses() == {"sent": 1, "failed": 1}
+
+
+@pytest.mark.parametrize("scopes", [(), (Scope.READ,), (Scope.RECIPIENTS,), (Scope.SEND_URGENT,)])
+async def test_a_test_key_is_told_that_no_scope_would_help_it(running: Running, scopes: tuple[Scope, ...]) -> None:
+    key = await a_key(running, *scopes, mode=Mode.TEST)
+    for method, route in await guarded(running):
+        if route.startswith(LIVE_ONLY):
+            answer = await running.call(method, OWNED.path(route), BODIES.get((method, route)), key=key)
+            the_problem(answer, 403, "live_only")
 
 
 async def test_a_test_key_cannot_touch_the_directory_by_a_batch_either(running: Running) -> None:

@@ -66,16 +66,6 @@ def test_a_key_has_the_scopes_and_the_mode_that_were_asked_for(house: House, com
     assert (caller.scopes, caller.mode) == (frozenset({Scope.READ, Scope.SEND_URGENT}), Mode.TEST)
 
 
-def test_a_test_key_has_no_directory_to_keep_unless_it_is_asked_for(house: House, command: Command) -> None:
-    assert command("keys", "create", "shop", "--test", "--json", env=house).json["scopes"] == [
-        "read",
-        "send:bulk",
-        "send:urgent",
-    ]
-    asked = ["--test", "--scope", "recipients", "--json"]
-    assert command("keys", "create", "shop", *asked, env=house).json["scopes"] == ["recipients"]
-
-
 def test_a_third_live_key_is_refused_until_one_is_revoked(house: House, command: Command) -> None:
     """Two are what a rotation needs; a third would be one that nobody knows of."""
     first, second = (command("keys", "create", "shop", "--json", env=house).json for _ in range(2))
